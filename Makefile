@@ -1,0 +1,80 @@
+# The front door. Every target sets up what it needs, and only that; a second run needs no network.
+# docs/build.md explains; `make help` lists.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory --no-builtin-rules
+
+setup := tools/setup.sh
+python := .venv/bin/python
+# Looked up when used: the setup may just have installed it.
+bazel = $(shell command -v bazel || command -v bazelisk)
+export BAZEL = $(bazel)
+# Our sources, ahead of whatever .venv holds.
+export PYTHONPATH := $(CURDIR)/python:$(CURDIR)
+# More flags for every Bazel command, such as --jobs=1, and arguments for demo and bench.
+export BAZEL_FLAGS ?=
+ARGS ?=
+# How long `make soak` keeps each fuzz test and each long test going.
+TACO_SOAK_SECONDS ?= 600
+
+artefacts := //tf_ops:libtaco_tf.so
+
+.PHONY: help
+help: ## list the targets
+	@echo "make TARGET, where TARGET is one of"
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1 \2/p' $(MAKEFILE_LIST) | while read -r name text; do printf '  %-8s%s\n' "$$name" "$$text"; done
+	@echo 'ARGS="..." hands arguments to demo and bench: make demo ARGS="--help"'
+
+.PHONY: demo
+demo: libraries ## train with and without dynamic embeddings, side by side
+	@$(python) -m taco.cli demo $(ARGS)
+
+.PHONY: build
+build: libraries ## the native libraries, into bazel-bin/
+	@ls -l bazel-bin/tf_ops/libtaco_tf.so
+
+.PHONY: libraries
+libraries:
+	@$(setup) build venv-run
+	@$(bazel) build --ui_event_filters=-info --noshow_progress $(BAZEL_FLAGS) $(artefacts)
+
+.PHONY: test
+test: ## every test, and the cores' under the sanitizers
+	@$(setup) build test venv-dev
+	@$(python) tools/run_tests.py
+
+.PHONY: soak
+soak: ## the long fuzz, property and race tests (TACO_SOAK_SECONDS each, 600)
+	@$(setup) build test soak venv-dev
+	@TACO_SOAK_SECONDS=$(TACO_SOAK_SECONDS) $(python) tools/run_tests.py --soak
+
+.PHONY: bench
+bench: libraries ## our speed beside its peers', in one run
+	@$(python) -m benchmarks.embedding $(ARGS)
+
+.PHONY: wheel
+wheel: ## one wheel with every library inside, into dist/
+	@$(setup) build venv-dev
+	@$(MAKE) libraries
+	@$(python) tools/build_wheel.py --out dist bazel-bin/tf_ops/libtaco_tf.so
+
+.PHONY: lint
+lint: ## formatting, types, and the dependency laws
+	@$(setup) build test venv-dev buildifier
+	@tools/lint.sh
+
+.PHONY: format
+format: ## rewrite the sources in the style that lint wants
+	@$(setup) build venv-dev buildifier
+	@tools/lint.sh --fix
+
+.PHONY: lock
+lock: ## pin requirements/*.in anew
+	@$(setup) build venv-run
+	@tools/lock.sh
+
+.PHONY: clean
+clean: ## remove what was built; .venv stays
+	@if [ -n "$(bazel)" ]; then $(bazel) clean --ui_event_filters=-info; fi
+	@rm -rf build/stage dist

@@ -1,0 +1,86 @@
+"""What the contestants inside TensorFlow share: threads, tensors, compiled functions."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import tensorflow as tf
+
+from benchmarks.embedding import keys as bench_keys
+
+LEARNING_RATE = 1e-3
+
+
+class TensorFlowContestant:
+    """Base of the adapters; a subclass gives `_make`, `_lookup`, `_upsert` and perhaps `_train`.
+
+    Every call goes through a `tf.function` with an open batch size, so that no contestant pays for
+    Python where another does not.
+    """
+
+    merge_batches = 1
+
+    def __init__(self, threads: int):
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
+        self._tables_made = 0
+
+    def versions(self) -> dict[str, str]:
+        """TensorFlow's version."""
+        return {"tensorflow": tf.__version__}
+
+    def create(self, dim: int, rows: int, slots: int) -> None:
+        """Makes the table and compiles the functions that use it."""
+        self._tables_made += 1
+        self._make(f"table{self._tables_made}", dim, rows, slots)
+        key = tf.TensorSpec([None], tf.int64)
+        row = tf.TensorSpec([None, dim], tf.float32)
+        self._lookup_function = tf.function(self._lookup, input_signature=[key])
+        self._upsert_function = tf.function(self._upsert, input_signature=[key, row])
+        self._train_function = tf.function(self._train, input_signature=[key, row])
+
+    def keys(self, ids: np.ndarray) -> Any:
+        """int64 (n,) tensor of keys."""
+        return tf.constant(bench_keys.key_of(ids))
+
+    def values(self, rows: np.ndarray) -> Any:
+        """float32 (n, dim) tensor."""
+        return tf.constant(rows)
+
+    def lookup(self, keys: Any) -> Any:
+        """(n, dim) tensor."""
+        return self._lookup_function(keys)
+
+    def upsert(self, keys: Any, values: Any) -> None:
+        """Runs the compiled upsert."""
+        self._upsert_function(keys, values)
+
+    def train_step(self, keys: Any, gradient: Any) -> None:
+        """Runs the compiled training step."""
+        self._train_function(keys, gradient)
+
+    def own_bytes(self) -> int | None:
+        """None: no count of its own."""
+        return None
+
+    def drop(self) -> None:
+        """Lets go of the table and of the functions that hold it."""
+        self._lookup_function = self._upsert_function = self._train_function = None
+
+    def _make(self, name: str, dim: int, rows: int, slots: int) -> None:
+        raise NotImplementedError
+
+    def _lookup(self, keys: tf.Tensor) -> tf.Tensor:
+        raise NotImplementedError
+
+    def _upsert(self, keys: tf.Tensor, values: tf.Tensor) -> None:
+        raise NotImplementedError
+
+    def _train(self, keys: tf.Tensor, gradient: tf.Tensor) -> None:
+        raise NotImplementedError

@@ -1,0 +1,119 @@
+"""The files of tables beside a checkpoint: writing, finding and reading them.
+
+A checkpoint at `prefix` owns the table files `prefix + ".data-?????-of-taco?"`. TensorFlow's
+checkpoint managers delete what matches `prefix + ".data-?????-of-?????"`, so they go with it.
+A file's name is never used twice: while a save overwrites a checkpoint of the same prefix, the old
+files stay until the new checkpoint names the new ones.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+from tensorflow.python.eager import context
+from tensorflow.python.training import py_checkpoint_reader
+
+from taco.tf import _ops
+
+if TYPE_CHECKING:
+    from taco.tf.dynamic_embedding.variable import Variable
+
+# Keys in a checkpoint that hold manifests begin with this.
+KEY_PREFIX = "_TACO_TABLES/"
+
+
+def save(handles: Sequence[tf.Tensor], prefix: str | tf.Tensor) -> tf.Tensor:
+    """Writes tables to files of `prefix`, all as they are at one moment.
+
+    Args:
+      handles: resource tensors of the tables, on one machine.
+      prefix: scalar string.
+
+    Returns:
+      The manifests, string tensor (len(handles),).
+
+    Raises:
+      tf.errors.OpError: a file cannot be written; the message names it. Earlier files are intact.
+    """
+    keep, delete_orphans = _files_in_use(prefix)
+    return _ops.ops().taco_tables_save(
+        list(handles), prefix, keep, delete_orphans=delete_orphans
+    )
+
+
+def restore(
+    variable: Variable, prefix: str | tf.Tensor, manifests: Any, vectors_only: bool = False
+) -> tf.Operation | None:
+    """Replaces the rows of `variable` by those of the files that `manifests` describes.
+
+    Args: as of `CheckpointMixin.restore`.
+    """
+    manifests = tf.reshape(tf.convert_to_tensor(manifests, tf.string), [-1])
+    handles = variable.handles
+    if context.executing_eagerly() and int(tf.size(manifests)) != len(handles):
+        _reshard(variable, prefix, manifests, vectors_only)
+        return None
+    # In a graph the number of manifests is known only as it runs; unstack checks it then.
+    parts = tf.unstack(tf.ensure_shape(manifests, [len(handles)]), num=len(handles))
+    restored = [
+        _ops.ops().taco_table_restore(handle, prefix, part, vectors_only=vectors_only)
+        for handle, part in zip(handles, parts, strict=True)
+    ]
+    return None if context.executing_eagerly() else tf.group(*restored)
+
+
+def _reshard(
+    variable: Variable, prefix: str | tf.Tensor, manifests: tf.Tensor, vectors_only: bool
+) -> None:
+    """Restores N files into M tables: each table takes a file and drops the rows of the others,
+    so that no more than one file's rows are held beyond what stays."""
+    ops = _ops.ops()
+    for index, handle in enumerate(variable.handles):
+        for number, manifest in enumerate(manifests):
+            ops.taco_table_restore(
+                handle, prefix, manifest, vectors_only=vectors_only, merge=number > 0
+            )
+            keys, _ = ops.taco_table_export(
+                handle, K=variable.key_dtype, V=variable.value_dtype, dim=variable.dim
+            )
+            owner = tf.cast(variable.partition_fn(keys, variable.shard_num), tf.int32)
+            ops.taco_table_remove(handle, tf.boolean_mask(keys, owner != index))
+        ops.taco_table_shrink(handle)
+
+
+def _files_in_use(prefix: str | tf.Tensor) -> tuple[Any, bool]:
+    """Suffixes that the checkpoint now at `prefix` names, and whether others may be deleted.
+
+    In a graph the checkpoint cannot be read while the graph is built: nothing is deleted then.
+    """
+    nothing_known = (tf.zeros([0], tf.string), False)
+    if not context.executing_eagerly():
+        return nothing_known
+    path = prefix.numpy().decode() if tf.is_tensor(prefix) else str(prefix)
+    if not tf.io.gfile.exists(path + ".index"):
+        return tf.zeros([0], tf.string), True
+    try:
+        suffixes = sorted(_suffixes(_manifests(path)))
+    except (tf.errors.OpError, RuntimeError, ValueError, KeyError):
+        return nothing_known  # unreadable: its files may yet be of use to somebody
+    return tf.constant(suffixes, tf.string, [len(suffixes)]), True
+
+
+def _manifests(path: str) -> Iterable[bytes]:
+    """All manifests that the checkpoint at `path` holds."""
+    reader = py_checkpoint_reader.NewCheckpointReader(path)
+    for key, dtype in reader.get_variable_to_dtype_map().items():
+        if key.startswith(KEY_PREFIX) or (dtype == tf.string and key.endswith(V1_SUFFIX)):
+            value = reader.get_tensor(key)
+            yield from value.reshape(-1).tolist() if hasattr(value, "reshape") else [value]
+
+
+def _suffixes(manifests: Iterable[bytes]) -> set[str]:
+    return {str(json.loads(manifest)["suffix"]) for manifest in manifests}
+
+
+# What tf.compat.v1.train.Saver's keys for a table end with.
+V1_SUFFIX = "/taco_table"

@@ -1,0 +1,257 @@
+"""The rows of a variable by key: what TFRA's variable offers beside being a variable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.eager import context
+from tensorflow.python.framework import ops as tf_ops
+
+from taco.tf import _ops
+from taco.tf.dynamic_embedding import _initializers
+from taco.tf.dynamic_embedding._partition import Partition, PartitionFn
+
+
+class Rows:
+    """Row access for a class that has the attributes named below."""
+
+    handles: list[tf.Tensor]
+    key_dtype: tf.DType
+    value_dtype: tf.DType
+    dim: int
+    name: str
+    partition_fn: PartitionFn
+    restrict_policy: Any
+    _first_rows: _initializers.Native | _initializers.Drawn
+
+    # Reading.
+
+    def lookup(
+        self, keys: Any, return_exists: bool = False, name: str | None = None
+    ) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
+        """Reads rows; absent keys read as their initial value, and stay absent.
+
+        No gradient tape is told: to train, use `tf.nn.embedding_lookup` or `de.embedding_lookup`.
+
+        Args:
+          keys: integer keys of any shape.
+          return_exists: also say which keys are in the table.
+          name: of the operation.
+
+        Returns:
+          values: (keys.shape + (dim,)), value_dtype; with `return_exists` also a bool tensor of
+          the shape of `keys`.
+        """
+        with tf_ops.name_scope(name, "TableLookup"):
+            keys = self._keys(keys)
+            values, exists = self._find(keys)
+            return (values, exists) if return_exists else values
+
+    def _gather(self, keys: tf.Tensor, handle: tf.Tensor | None = None) -> tf.Tensor:
+        """Rows of `keys`, with the gradient for `handle`: the first one's, or a copy of it."""
+        handle = self.handles[0] if handle is None else handle
+        if len(self.handles) > 1 or isinstance(self._first_rows, _initializers.Drawn):
+            return self._gather_parts(keys, handle)
+        return _ops.ops().taco_table_gather(handle, keys, V=self.value_dtype, dim=self.dim)
+
+    def _gather_parts(self, keys: tf.Tensor, handle: tf.Tensor) -> tf.Tensor:
+        """As `_gather` over several tables. The gradient for all of them is given to the first
+        handle, which stands for the variable; an optimizer spreads it again."""
+
+        @tf.custom_gradient
+        def gather(_: tf.Tensor) -> tuple[tf.Tensor, Callable[..., tf.IndexedSlices]]:
+            values, _ = self._find(keys)
+
+            def gradient(upstream: tf.Tensor) -> tf.IndexedSlices:
+                return tf.IndexedSlices(
+                    tf.reshape(upstream, [-1, self.dim]),
+                    tf.reshape(keys, [-1]),
+                    tf.constant([keys.dtype.max, self.dim], tf.int64),
+                )
+
+            return values, gradient
+
+        return gather(handle)
+
+    def _find(self, keys: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """values (keys.shape + (dim,)) and exists (keys.shape)."""
+        flat = keys if len(self.handles) == 1 else tf.reshape(keys, [-1])
+        partition = self._partition(flat)
+        values, exists = [], []
+        for handle, part in zip(self.handles, partition.split(flat), strict=True):
+            rows, found = _ops.ops().taco_table_find(
+                handle, part, self._default(part), dim=self.dim
+            )
+            values.append(rows)
+            exists.append(found)
+        values, exists = partition.join(values), partition.join(exists)
+        if len(self.handles) > 1:
+            values = tf.reshape(values, tf.concat([tf.shape(keys), [self.dim]], 0))
+            exists = tf.reshape(exists, tf.shape(keys))
+        values.set_shape(keys.shape.concatenate([self.dim]))
+        return values, exists
+
+    def _default(self, keys: tf.Tensor) -> tf.Tensor:
+        """What absent keys read as: nothing, for the table's own initializer, or rows."""
+        if isinstance(self._first_rows, _initializers.Native):
+            return tf.zeros([0], self.value_dtype)
+        rows = self._first_rows.rows(tf.size(keys))
+        return tf.reshape(rows, tf.concat([tf.shape(keys), [self.dim]], 0))
+
+    def export(self, name: str | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+        """All keys (n,) and their rows (n, dim), each table as it was at one moment."""
+        with tf_ops.name_scope(name, "TableExport"):
+            parts = [
+                _ops.ops().taco_table_export(
+                    handle, K=self.key_dtype, V=self.value_dtype, dim=self.dim
+                )
+                for handle in self.handles
+            ]
+            return tf.concat([p[0] for p in parts], 0), tf.concat([p[1] for p in parts], 0)
+
+    def size(self, index: int | None = None, name: str | None = None) -> tf.Tensor:
+        """Rows in all tables, or in table `index`: int64 scalar."""
+        with tf_ops.name_scope(name, "TableSize"):
+            sizes = [_ops.ops().taco_table_size(handle) for handle in self.handles]
+            return sizes[index] if index is not None else tf.add_n(sizes)
+
+    def stats(self, name: str | None = None) -> Any:
+        """What the tables know of themselves: rows, bytes, load, hits, probe lengths, growths.
+
+        Returns:
+          Eagerly: a dict for one table, a list of dicts for several. In a graph: a string tensor
+          (tables,) of JSON.
+        """
+        with tf_ops.name_scope(name, "TableStats"):
+            texts = [_ops.ops().taco_table_stats(handle) for handle in self.handles]
+        if not context.executing_eagerly():
+            return tf.stack(texts)
+        parsed = [json.loads(text.numpy()) for text in texts]
+        return parsed[0] if len(parsed) == 1 else parsed
+
+    # Writing. Each gives the operation in a graph, and None eagerly.
+
+    def upsert(self, keys: Any, values: Any, name: str | None = None) -> tf.Operation | None:
+        """Sets the rows of `keys`, inserting those that are absent; the last duplicate counts.
+
+        Args:
+          keys: integer keys of any shape.
+          values: (keys.shape + (dim,)), value_dtype.
+          name: of the operation.
+
+        Raises:
+          TypeError, ValueError: types or shapes do not match the table's.
+        """
+        op = _ops.ops().taco_table_upsert
+        with tf_ops.name_scope(name, "TableUpsert"):
+            keys = self._keys(keys)
+            values = tf.convert_to_tensor(values, self.value_dtype)
+            return self._scatter(op, keys, values)
+
+    def accum(
+        self, keys: Any, old_values: Any, new_values: Any, exists: Any, name: str | None = None
+    ) -> tf.Operation | None:
+        """Adds `new_values - old_values` to rows that exist, and inserts `new_values` for the rest.
+
+        A row that has come or gone since `exists` was read is left alone.
+
+        Args:
+          keys: integer keys of any shape.
+          old_values, new_values: (keys.shape + (dim,)), value_dtype.
+          exists: bool, of the shape of `keys`, from `lookup(keys, return_exists=True)`.
+          name: of the operation.
+        """
+        op = _ops.ops().taco_table_accum
+        with tf_ops.name_scope(name, "TableAccum"):
+            keys = self._keys(keys)
+            old = tf.convert_to_tensor(old_values, self.value_dtype)
+            new = tf.convert_to_tensor(new_values, self.value_dtype)
+            exists = tf.reshape(tf.convert_to_tensor(exists, tf.bool), tf.shape(keys))
+            change = tf.where(exists[..., tf.newaxis], new - old, new)
+            return self._scatter(op, keys, change, exists)
+
+    def remove(self, keys: Any, name: str | None = None) -> tf.Operation | None:
+        """Removes rows with their slots; absent keys are ignored."""
+        op = _ops.ops().taco_table_remove
+        with tf_ops.name_scope(name, "TableRemove"):
+            return self._scatter(op, self._keys(keys))
+
+    def clear(self, name: str | None = None) -> tf.Operation | None:
+        """Removes every row and gives the memory back."""
+        return tf.group(
+            *[_ops.ops().taco_table_clear(handle) for handle in self.handles], name=name
+        )
+
+    def import_(self, keys: Any, values: Any, name: str | None = None) -> tf.Operation | None:
+        """Replaces the contents by these rows: `import_(*export())` changes no vector.
+
+        Args:
+          keys: (n,) integer keys.
+          values: (n, dim), value_dtype.
+          name: of the operation.
+
+        Raises:
+          ValueError: shapes do not match, and nothing is changed.
+        """
+        with tf_ops.name_scope(name, "TableImport"):
+            keys = self._keys(keys)
+            values = tf.convert_to_tensor(values, self.value_dtype)
+            if not values.shape.is_compatible_with(keys.shape.concatenate([self.dim])):
+                raise ValueError(
+                    f"keys of shape {keys.shape} need values of shape "
+                    f"{keys.shape.concatenate([self.dim])}, not {values.shape}"
+                )
+            cleared = self.clear()
+            with tf.control_dependencies([] if cleared is None else [cleared]):
+                return self.upsert(keys, values)
+
+    def restrict(self, num_reserved: int, **kwargs: Any) -> Any:
+        """Removes rows until `num_reserved` are left, as `restrict_policy` ranks them.
+
+        Raises:
+          ValueError: the variable was made without a policy.
+        """
+        if self.restrict_policy is None:
+            raise ValueError(
+                f"table '{self.name}' has no restrict_policy: give one to get_variable"
+            )
+        return self.restrict_policy.apply_restriction(num_reserved, **kwargs)
+
+    def _insert_drawn(self, keys: tf.Tensor) -> tf.Operation | None:
+        """Inserts the absent ones of `keys` (n,), where TensorFlow draws their first value.
+
+        The table does that by itself for the distributions it knows."""
+        if isinstance(self._first_rows, _initializers.Native):
+            return None
+        distinct = tf.unique(keys)[0]
+        values, exists = self._find(distinct)
+        absent = tf.logical_not(exists)
+        return self.accum(
+            tf.boolean_mask(distinct, absent),
+            tf.boolean_mask(values, absent),
+            tf.boolean_mask(values, absent),
+            tf.boolean_mask(exists, absent),
+        )
+
+    def _keys(self, keys: Any) -> tf.Tensor:
+        return tf.convert_to_tensor(keys, self.key_dtype, name="keys")
+
+    def _partition(self, flat_keys: tf.Tensor) -> Partition:
+        return Partition(flat_keys, len(self.handles), self.partition_fn)
+
+    def _scatter(
+        self, op: Callable[..., Any], keys: tf.Tensor, *data: tf.Tensor
+    ) -> tf.Operation | None:
+        """Runs `op(handle, keys, *data)` on each table with its part of keys and data."""
+        if len(self.handles) == 1:
+            return tf.group(op(self.handles[0], keys, *data))
+        rank = keys.shape.rank
+        flat = tf.reshape(keys, [-1])
+        flat_data = [tf.reshape(d, tf.concat([[-1], tf.shape(d)[rank:]], 0)) for d in data]
+        partition = self._partition(flat)
+        parts = [partition.split(d) for d in (flat, *flat_data)]
+        done = [op(h, *part) for h, *part in zip(self.handles, *parts, strict=True)]
+        return tf.group(*done)

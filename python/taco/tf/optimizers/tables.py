@@ -1,0 +1,90 @@
+"""Which variables of an optimizer are tables, and their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+
+def table_of(variable: Any) -> Any:
+    """The table that `variable` is, or stands for; None for any other variable.
+
+    A table itself; one lookup's share of it; or a Keras variable around it.
+    """
+    from taco.tf.dynamic_embedding.variable import Variable
+
+    for candidate in (variable, getattr(variable, "_taco_table", None)):
+        if isinstance(candidate, Variable):
+            return candidate
+    inner = getattr(variable, "__dict__", {}).get("_value")  # a Keras variable's tf.Variable
+    return inner if isinstance(inner, Variable) else None
+
+
+def has_tables(variables: Iterable[Any]) -> bool:
+    """Whether there is a table among `variables`."""
+    return any(table_of(variable) is not None for variable in variables)
+
+
+def without_tables(variables: Iterable[Any]) -> list[Any]:
+    """The variables that are no tables, in order."""
+    return [variable for variable in variables if table_of(variable) is None]
+
+
+def as_slices(gradient: Any, table: Any) -> tf.IndexedSlices:
+    """The gradient of a table: rows under their keys.
+
+    Raises:
+      TypeError: a dense gradient, which does not say whose rows it has.
+    """
+    if isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    raise TypeError(
+        f"the gradient of table '{table.name}' must be tf.IndexedSlices (values and keys), as "
+        f"GradientTape.gradient and tf.gradients give it, not {type(gradient).__name__}"
+    )
+
+
+def merge(gradients: Sequence[Any], variables: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+    """One entry for each table, with the gradients of all its lookups; the rest as it was.
+
+    Args:
+      gradients: tensors, IndexedSlices or None.
+      variables: of the same length.
+
+    Returns:
+      gradients and variables, in the order of first occurrence.
+    """
+    merged: list[Any] = []
+    kept: list[Any] = []
+    place: dict[int, int] = {}
+    for gradient, variable in zip(gradients, variables, strict=True):
+        table = table_of(variable)
+        if table is None:
+            merged.append(gradient)
+            kept.append(variable)
+        elif id(table) not in place:
+            place[id(table)] = len(kept)
+            merged.append(gradient)
+            kept.append(table)
+        elif gradient is not None:
+            at = place[id(table)]
+            merged[at] = gradient if merged[at] is None else _concat(merged[at], gradient, table)
+    return merged, kept
+
+
+def _concat(first: Any, second: Any, table: Any) -> tf.IndexedSlices:
+    slices = [as_slices(first, table), as_slices(second, table)]
+    return tf.IndexedSlices(
+        tf.concat([s.values for s in slices], 0),
+        tf.concat([s.indices for s in slices], 0),
+        slices[0].dense_shape,
+    )
+
+
+def sum_duplicates(keys: tf.Tensor, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Distinct keys, and for each the sum of its rows of `values` (n, dim) in float32."""
+    distinct, place = tf.unique(keys)
+    summed = tf.math.unsorted_segment_sum(tf.cast(values, tf.float32), place, tf.size(distinct))
+    return distinct, summed

@@ -1,0 +1,70 @@
+"""The harness from end to end on tiny tables, without the peers' own environment."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from benchmarks.embedding import __main__ as main
+from benchmarks.embedding import process, random_line, report
+
+
+def run(tmp_path: pathlib.Path, *arguments: str) -> dict:
+    """Runs the benchmark; returns what it wrote."""
+    file = tmp_path / "results.json"
+    status = main.main(["--quick", "--out", str(tmp_path), "--json", str(file), *arguments])
+    assert status == 0
+    return json.loads(file.read_text())
+
+
+def test_contestants_take_turns_and_results_say_everything(tmp_path):
+    results = run(
+        tmp_path, "--only", "lookup", "--only", "growth", "--rounds", "2", "--rows", "5000",
+        "--contestants", "dense_variable,dense_hash_table,random_line",
+    )  # fmt: skip
+    cases = {r["case"]["kind"]: r for r in results["results"]}
+    lookup = cases["lookup"]["contestants"]
+    assert set(lookup) == {"dense_variable", "dense_hash_table", "random_line"}
+    for contestant in lookup.values():
+        assert [r["index"] for r in contestant["rounds"]] == [0, 1], contestant["note"]
+    growth = results["results"][-2]["contestants"]["dense_hash_table"]["rounds"][0]
+    assert growth["items"] == 5000 and growth["memory"]["resident_max"] > 0
+    assert results["machine"]["processors"] >= 1 and results["command"]
+    assert results["versions"]["dense_variable"]["tensorflow"]
+    assert str(process.ROOT) not in json.dumps(results)
+
+    page = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
+    written = report.rewrite(page, report.markdown(results))
+    assert written.startswith("before\n") and written.endswith("after\n")
+    assert "### Lookup" in written and "old" not in written
+
+
+def test_a_missing_contestant_is_named_and_the_others_go_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(main.peers, "launch", _no_peers)
+    results = run(tmp_path, "--only", "lookup", "--contestants", "random_line,tfra")
+    assert results["missing"] == {"tfra": "no such wheel"}
+    assert results["results"][0]["contestants"]["random_line"]["rounds"]
+
+
+def _no_peers(folder):
+    raise main.peers.PeersError("no such wheel")
+
+
+def test_a_worker_that_dies_gives_the_reason(tmp_path):
+    launch = process.Launch("/bin/false", {})
+    with pytest.raises(process.ContestantError, match="exit status 1"):
+        process.Worker("random_line", 1, launch, tmp_path / "log")
+
+
+def test_random_line_reads_every_line_it_is_asked_for():
+    array = random_line.LineArray(rows=10_000, row_bytes=72, threads=2)
+    ids = np.random.default_rng(0).integers(0, 10_000, 50_001)
+    # Every byte of the array is 1.
+    assert array.read(ids) == (50_001 * 0x0101010101010101) % 2**64
+    array.close()
+
+
+def test_the_page_must_have_its_marks():
+    with pytest.raises(ValueError, match="no block"):
+        report.rewrite("a page without", "block")

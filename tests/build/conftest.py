@@ -1,0 +1,41 @@
+"""Shared by the tests of the build. They run Bazel, and so run outside it, by plain pytest.
+
+They expect what `make test` has set up: Bazel, .venv with both lock files.
+"""
+
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def bazel(*args: str) -> str:
+    """Runs Bazel in the workspace and returns its standard output."""
+    command = [os.environ.get("BAZEL") or "bazel", *args]
+    result = subprocess.run(
+        command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+    assert result.returncode == 0, f"{' '.join(command)}\n{result.stderr}"
+    return result.stdout
+
+
+@pytest.fixture(scope="session")
+def query():
+    """A function from a Bazel query to the set of lines that answer it."""
+
+    def ask(expression: str, output: str = "label") -> set[str]:
+        return set(
+            bazel("query", "--noimplicit_deps", f"--output={output}", expression).splitlines()
+        )
+
+    return ask
+
+
+@pytest.fixture(scope="session")
+def tf_library() -> pathlib.Path:
+    """libtaco_tf.so, built."""
+    bazel("build", "--noshow_progress", "//tf_ops:libtaco_tf.so")
+    return ROOT / "bazel-bin" / "tf_ops" / "libtaco_tf.so"

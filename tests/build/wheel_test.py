@@ -1,0 +1,144 @@
+"""The wheel, installed as a user would: all that it holds works, and names no build machine.
+
+The new environment sees the packages of .venv (TensorFlow is large) and not our sources.
+"""
+
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import sysconfig
+import zipfile
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# A program for each artefact that a wheel may hold: it has to do real work with it.
+USES = {
+    "libtaco_tf.so": """
+import tensorflow as tf
+import taco
+import taco.tf.dynamic_embedding as de
+
+path = taco.library_path("tf")
+assert "site-packages" in str(path), path
+raw = tf.load_op_library(str(path))  # alone, as a program that does not import taco would
+table = de.get_variable("items", key_dtype=tf.int64, value_dtype=tf.float32, dim=4)
+keys = tf.constant([-1, 0, 2**63 - 1], tf.int64)
+table.upsert(keys, tf.reshape(tf.range(12, dtype=tf.float32), (3, 4)))
+assert table.lookup(keys)[2, 3] == 11
+assert table.size() == 3
+""",
+}
+
+
+@pytest.fixture(scope="module")
+def wheel(tf_library, tmp_path_factory) -> pathlib.Path:
+    out = tmp_path_factory.mktemp("dist")
+    script = ROOT / "tools" / "build_wheel.py"
+    subprocess.run([sys.executable, script, "--out", out, tf_library], check=True)
+    (path,) = out.glob("*.whl")
+    return path
+
+
+class Installed:
+    """A fresh environment with the wheel in it."""
+
+    def __init__(self, wheel: pathlib.Path, folder: pathlib.Path):
+        self.folder = folder
+        self.bin = folder / "env" / "bin"
+        subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
+        (self.site,) = (folder / "env").glob("lib/python3*/site-packages")
+        (self.site / "packages_of_the_build.pth").write_text(sysconfig.get_path("purelib"))
+        pip = [self.bin / "python", "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+        subprocess.run([*pip, wheel], check=True)
+
+    def run(self, *command: str) -> str:
+        inherited = ("PYTHONPATH", "TACO_", "RUNFILES_")
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(inherited)}
+        result = subprocess.run(
+            command, cwd=self.folder, env=environment, capture_output=True, text=True, timeout=600
+        )
+        assert result.returncode == 0, result.stderr[-4000:]
+        return result.stdout
+
+    def python(self, program: str) -> str:
+        return self.run(str(self.bin / "python"), "-c", program)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory) -> Installed:
+    return Installed(wheel, tmp_path_factory.mktemp("installed"))
+
+
+@pytest.fixture(scope="module")
+def libraries(installed) -> list[pathlib.Path]:
+    return sorted((installed.site / "taco" / "lib").iterdir())
+
+
+def test_the_name_holds_version_and_tags(wheel):
+    scope: dict = {}
+    exec((ROOT / "python" / "taco" / "_version.py").read_text(), scope)
+    assert re.fullmatch(
+        rf"taco-{re.escape(scope['__version__'])}-py3-none-manylinux_2_\d+_x86_64\.whl", wheel.name
+    )
+
+
+def test_it_holds_the_package_and_no_test_or_build_file(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"taco/__init__.py", "taco/lib/libtaco_tf.so"} <= set(names)
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"taco"}
+    assert not [name for name in names if "__pycache__" in name or name.endswith("BUILD")]
+
+
+def test_it_needs_no_newer_c_library_than_its_tag_says(wheel, libraries):
+    tagged = int(re.search(r"manylinux_2_(\d+)_", wheel.name).group(1))
+    for library in libraries:
+        symbols = subprocess.run(
+            ["objdump", "-T", library], check=True, capture_output=True, text=True
+        ).stdout
+        needed = [int(minor) for minor in re.findall(r"\bGLIBC_2\.(\d+)", symbols)]
+        assert max(needed) <= tagged, library.name
+
+
+def test_no_library_names_the_machine_that_built_it(libraries):
+    for library in libraries:
+        dynamic = subprocess.run(
+            ["readelf", "-d", library], check=True, capture_output=True, text=True
+        ).stdout
+        assert "RPATH" not in dynamic and "RUNPATH" not in dynamic, library.name
+        assert str(ROOT).encode() not in library.read_bytes(), library.name
+
+
+def test_an_op_library_exports_nothing(libraries):
+    (library,) = (each for each in libraries if each.name == "libtaco_tf.so")
+    exported = subprocess.run(
+        ["nm", "--dynamic", "--defined-only", library], check=True, capture_output=True, text=True
+    ).stdout
+    assert exported == ""
+
+
+def test_python_imports_the_installed_package(installed):
+    assert "site-packages" in installed.python("import taco; print(taco.__file__)")
+
+
+def test_the_command_is_installed(installed):
+    command = str(installed.bin / "taco")
+    version = installed.python("import taco; print(taco.__version__)").strip()
+    assert version in installed.run(command, "--version")
+    assert "demo" in installed.run(command, "--help")
+
+
+def test_the_doctor_finds_every_artefact_of_the_wheel(installed, libraries):
+    report = installed.run(str(installed.bin / "taco"), "doctor", "--json")
+    json.loads(report)
+    for library in libraries:
+        assert f"site-packages/taco/lib/{library.name}" in report
+
+
+def test_every_artefact_is_of_use(installed, libraries):
+    for library in libraries:
+        installed.python(USES[library.name])

@@ -1,0 +1,178 @@
+"""tf.compat.v1.train.Saver takes tables like any other variable."""
+
+import glob
+import pathlib
+import threading
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from taco.tf import dynamic_embedding as de
+
+v1 = tf.compat.v1
+
+
+class Program:
+    """A graph with two tables and a dense variable, trained with Adam."""
+
+    def __init__(self, **saver_arguments: object):
+        self.graph = tf.Graph()
+        with self.graph.as_default():
+            self.a = de.Variable(name="a", dim=2, initializer=0.5)
+            self.b = de.Variable(name="scope/b", dim=3, initializer=0.25)
+            self.w = v1.get_variable("w", [3, 2], initializer=v1.ones_initializer())
+            ids = tf.constant([1, -7, 1, 2**62], tf.int64)
+            rows = tf.nn.embedding_lookup(self.b, ids) @ self.w
+            loss = tf.reduce_sum((rows + tf.nn.embedding_lookup(self.a, ids * 2)) ** 2)
+            self.train = v1.train.AdamOptimizer(0.1).minimize(loss)
+            self.loss = loss
+            self.rows = [self.a.export(), self.b.export()]
+            self.saver = v1.train.Saver(**saver_arguments)
+            self.initialize = v1.global_variables_initializer()
+
+    def session(self) -> v1.Session:
+        return v1.Session(graph=self.graph)
+
+    def content(self, session: v1.Session) -> list[dict[int, list[float]]]:
+        return [
+            dict(zip(keys.tolist(), values.tolist(), strict=True))
+            for keys, values in session.run(self.rows)
+        ]
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_training_continues_bit_for_bit(tmp_path: pathlib.Path, sharded: bool) -> None:
+    program = Program(sharded=sharded)
+    with program.session() as session:
+        session.run(program.initialize)
+        for _ in range(3):
+            session.run(program.train)
+        path = program.saver.save(session, str(tmp_path / "m"), global_step=3)
+        losses = [session.run([program.loss, program.train])[0] for _ in range(4)]
+        expected = program.content(session)
+    assert len(glob.glob(str(tmp_path / "m-3.data-*-of-taco*"))) == 2
+
+    again = Program(sharded=sharded)
+    with again.session() as session:
+        session.run(again.initialize)
+        session.run(again.train)  # rows and slots that must go
+        again.saver.restore(session, path)
+        assert [session.run([again.loss, again.train])[0] for _ in range(4)] == losses
+        assert again.content(session) == expected
+
+
+def test_all_tables_are_written_by_one_operation() -> None:
+    program = Program()
+    definition = program.saver.as_saver_def()
+    wanted = [program.graph.get_tensor_by_name(definition.save_tensor_name).op]
+    seen: dict[str, tf.Operation] = {}
+    while wanted:
+        op = wanted.pop()
+        if op.name not in seen:
+            seen[op.name] = op
+            wanted += [t.op for t in op.inputs] + list(op.control_inputs)
+    saves = [op for op in seen.values() if op.type == "TacoTablesSave"]
+    assert len(saves) == 1
+    assert saves[0].get_attr("N") == 2
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_max_to_keep_deletes_table_files(tmp_path: pathlib.Path, sharded: bool) -> None:
+    program = Program(max_to_keep=2, sharded=sharded)
+    with program.session() as session:
+        session.run(program.initialize)
+        for step in range(5):
+            session.run(program.train)
+            program.saver.save(session, str(tmp_path / "m"), global_step=step)
+    left = {p.name.partition(".")[0] for p in tmp_path.iterdir()}
+    assert left == {"checkpoint", "m-3", "m-4"}
+    assert len(glob.glob(str(tmp_path / "*-of-taco*"))) == 4
+
+
+def test_explicit_variables(tmp_path: pathlib.Path) -> None:
+    program = Program()
+    with program.graph.as_default():
+        only_a = v1.train.Saver([program.a])
+        named = v1.train.Saver({"b": program.b, "w": program.w})
+    with program.session() as session:
+        session.run(program.initialize)
+        session.run(program.train)
+        expected = program.content(session)
+        path_a = only_a.save(session, str(tmp_path / "a"))
+        path_b = named.save(session, str(tmp_path / "b"))
+        assert len(glob.glob(path_a + ".data-*-of-taco*")) == 1
+        for _ in range(2):
+            session.run(program.train)
+        only_a.restore(session, path_a)
+        assert program.content(session)[0] == expected[0]
+        assert program.content(session)[1] != expected[1]
+        named.restore(session, path_b)
+        assert program.content(session) == expected
+
+
+def test_corruption_is_refused_by_name(tmp_path: pathlib.Path) -> None:
+    program = Program()
+    with program.session() as session:
+        session.run(program.initialize)
+        session.run(program.train)
+        path = program.saver.save(session, str(tmp_path / "m"))
+        before = program.content(session)
+        name = pathlib.Path(glob.glob(path + ".data-*-of-taco1")[0])
+        data = bytearray(name.read_bytes())
+        data[-20] ^= 1
+        name.write_bytes(data)
+        with pytest.raises(tf.errors.DataLossError, match=name.name):
+            program.saver.restore(session, path)
+        assert program.content(session)[1] == before[1]
+
+
+def test_meta_graph_is_imported_and_restored(tmp_path: pathlib.Path) -> None:
+    program = Program()
+    with program.session() as session:
+        session.run(program.initialize)
+        session.run(program.train)
+        path = program.saver.save(session, str(tmp_path / "m"))
+        loss = session.run(program.loss)
+    name = program.loss.name
+    with tf.Graph().as_default(), v1.Session() as session:
+        saver = v1.train.import_meta_graph(path + ".meta")
+        saver.restore(session, path)
+        assert session.run(name) == loss
+
+
+def test_saves_while_training_are_whole(tmp_path: pathlib.Path) -> None:
+    """Each update adds 1 to every row of both tables in one run: no save splits an update."""
+    graph = tf.Graph()
+    with graph.as_default():
+        table = de.Variable(name="t", dim=4, initializer=0.0)
+        keys = tf.range(3000, dtype=tf.int64)
+        value = v1.placeholder(tf.float32, [])
+        update = table.upsert(keys, tf.fill([3000, 4], value))
+        saver = v1.train.Saver(max_to_keep=None)
+        export = table.export()
+        initialize = v1.global_variables_initializer()
+    with v1.Session(graph=graph) as session:
+        session.run(initialize)
+        stop = threading.Event()
+
+        def write() -> None:
+            number = 0.0
+            while not stop.is_set():
+                number += 1.0
+                session.run(update, {value: number})
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        paths = [saver.save(session, str(tmp_path / f"m{i}")) for i in range(5)]
+        stop.set()
+        thread.join()
+        for path in paths:
+            saver.restore(session, path)
+            assert len(np.unique(session.run(export)[1])) <= 1
+
+
+def test_eager_saver_says_what_to_use(tmp_path: pathlib.Path) -> None:
+    table = de.Variable(name="t", dim=2)
+    with pytest.raises(ValueError, match=r"tf\.train\.Checkpoint"):
+        v1.train.Saver([table]).save(None, str(tmp_path / "m"))

@@ -1,0 +1,235 @@
+"""The variable as a table: its rows by key, what it refuses, and how long it lives."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+import weakref
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from taco.tf import dynamic_embedding as de
+from tests.tf._tables import filled, random_rows, rows_of, table
+
+DEVICES = [None, ["/CPU:0"] * 3]
+EXTREMES = [0, 1, -1, 2**63 - 1, -(2**63), 17]
+
+
+@pytest.mark.parametrize("devices", DEVICES)
+@pytest.mark.parametrize("value_dtype", [tf.float32, tf.bfloat16, tf.float16])
+def test_upsert_lookup_remove_take_every_key(devices, value_dtype):
+    made = table(dim=3, devices=devices, value_dtype=value_dtype, initializer=-1.0)
+    rows = np.arange(18, dtype=np.float32).reshape(6, 3)
+    made.upsert(EXTREMES, tf.cast(rows, value_dtype))
+    assert made.size().numpy() == 6
+    np.testing.assert_array_equal(rows_of(made, EXTREMES), rows)
+    made.remove(EXTREMES[:2])
+    values, exists = made.lookup([0, 1, -1, 99], return_exists=True)
+    assert exists.numpy().tolist() == [False, False, True, False]
+    np.testing.assert_array_equal(
+        tf.cast(values, tf.float32), [[-1] * 3, [-1] * 3, rows[2], [-1] * 3]
+    )
+    made.clear()
+    assert made.size().numpy() == 0
+
+
+@pytest.mark.parametrize("devices", DEVICES)
+def test_keys_of_any_rank(devices):
+    made = table(dim=2, devices=devices)
+    keys = np.arange(12).reshape(2, 3, 2)
+    rows = random_rows(12, 2).reshape(2, 3, 2, 2)
+    made.upsert(keys, rows)
+    values, exists = made.lookup(keys, return_exists=True)
+    np.testing.assert_array_equal(values, rows)
+    assert exists.shape == keys.shape
+    assert made.lookup(5).shape == (2,)
+    np.testing.assert_array_equal(made.lookup(5), rows.reshape(12, 2)[5])
+
+
+def test_int32_keys():
+    made = table(dim=1, key_dtype=tf.int32)
+    made.upsert([-(2**31), 2**31 - 1], [[1.0], [2.0]])
+    keys, values = made.export()
+    assert keys.dtype == tf.int32
+    assert dict(zip(keys.numpy().tolist(), values.numpy()[:, 0].tolist(), strict=True)) == {
+        -(2**31): 1.0,
+        2**31 - 1: 2.0,
+    }
+
+
+@pytest.mark.parametrize("devices", DEVICES)
+def test_export_and_import_bring_everything_over(devices):
+    made = table(dim=4, devices=devices)
+    keys = np.random.default_rng(1).choice(10**9, 500, replace=False)
+    made.upsert(keys, random_rows(500, 4))
+    other = filled([3], [[9.0] * 4])
+    other.import_(*made.export())
+    assert other.size().numpy() == 500
+    np.testing.assert_array_equal(rows_of(other, keys), rows_of(made, keys))
+
+
+@pytest.mark.parametrize("devices", DEVICES)
+def test_accum_adds_to_what_exists_and_inserts_the_rest(devices):
+    made = filled([0, 1], [[0.0], [1.0]], devices=devices)
+    keys = [0, 1, 5]
+    old, exists = made.lookup(keys, return_exists=True)
+    made.upsert([0], [[100.0]])  # another worker, in between
+    made.accum(keys, old, old + 10.0, exists)
+    np.testing.assert_array_equal(rows_of(made, keys), [[110.0], [11.0], [10.0]])
+
+
+def test_size_by_table_adds_up():
+    made = table(dim=1, devices=["/CPU:0"] * 2)
+    made.upsert([0, 2, 4, 1], [[0.0]] * 4)
+    assert [made.size(0).numpy(), made.size(1).numpy(), made.size().numpy()] == [3, 1, 4]
+
+
+def test_own_partitioner_decides_the_table():
+    made = table(
+        dim=1, devices=["/CPU:0"] * 2, partitioner=lambda keys, n: tf.ones_like(keys, tf.int32)
+    )
+    made.upsert([0, 2, 4, 1], [[0.0]] * 4)
+    assert made.size(1).numpy() == 4
+
+
+def test_stats_say_what_is_in_the_table():
+    made = filled([1, 2, 3], np.zeros((3, 8)))
+    made.lookup([1, 2, 77])
+    stats = made.stats()
+    assert stats["rows"] == 3
+    assert stats["dim"] == 8
+    assert stats["lookups"] >= 3
+    assert stats["hits"] >= 2
+    assert isinstance(table(devices=["/CPU:0"] * 2).stats(), list)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda v: v.read_value(),
+        lambda v: v.numpy(),
+        lambda v: np.array(v),
+        lambda v: tf.convert_to_tensor(v),
+        lambda v: v + 1.0,
+        lambda v: v.value(),
+    ],
+)
+def test_reading_it_whole_names_the_remedy(call):
+    with pytest.raises(NotImplementedError, match="embedding_lookup"):
+        call(table())
+
+
+@pytest.mark.parametrize("name", ["assign", "assign_add", "assign_sub", "scatter_update"])
+def test_writing_it_whole_names_the_remedy(name):
+    with pytest.raises(NotImplementedError, match="var[.](upsert|accum)"):
+        getattr(table(), name)(1.0)
+
+
+def test_types_and_shapes_are_checked_when_it_is_made():
+    with pytest.raises(TypeError, match="float32"):
+        table(value_dtype=tf.float64)
+    with pytest.raises(TypeError, match="int64"):
+        table(key_dtype=tf.string)
+    for dim in (0, 4097):
+        with pytest.raises(ValueError, match="4096"):
+            table(dim=dim)
+    with pytest.raises(ValueError, match="3 values"):
+        table(dim=4, initializer=[1.0, 2.0, 3.0])
+    with pytest.raises(TypeError, match="KVCreator"):
+        table(kv_creator=object())
+
+
+def test_import_with_wrong_shape_changes_nothing():
+    made = filled([1], [[1.0, 2.0]])
+    with pytest.raises(ValueError, match="shape"):
+        made.import_([1, 2], [[1.0, 2.0]])
+    assert made.size().numpy() == 1
+
+
+def test_the_table_goes_with_its_last_reference():
+    made = filled([1], [[1.0]])
+    handle, reference = made.handle, weakref.ref(made)
+    del made
+    gc.collect()
+    assert reference() is None
+    from taco.tf._ops import ops
+
+    with pytest.raises(tf.errors.NotFoundError):
+        ops().taco_table_size(handle)
+
+
+def test_deepcopy_is_another_table_with_the_same_rows():
+    made = filled([1, 2], [[1.0], [2.0]])
+    copied = copy.deepcopy(made)
+    copied.upsert([1], [[5.0]])
+    assert rows_of(made, [1, 2]).tolist() == [[1.0], [2.0]]
+    assert rows_of(copied, [1, 2]).tolist() == [[5.0], [2.0]]
+    assert copy.copy(made) is made
+
+
+def test_pickling_names_the_remedy():
+    with pytest.raises(TypeError, match="Checkpoint"):
+        pickle.dumps(table())
+
+
+def test_tables_of_one_name_are_two_tables_with_equal_first_rows():
+    init = tf.keras.initializers.RandomNormal(seed=3)
+    one, two = (de.Variable(name="twins", dim=4, initializer=init) for _ in range(2))
+    one.upsert([1], [[0.0] * 4])
+    assert two.size().numpy() == 0
+    np.testing.assert_array_equal(one.lookup([2, 3]), two.lookup([2, 3]))
+
+
+def test_it_compares_by_identity_and_can_be_a_key():
+    one, two = table(), table()
+    assert one == one and one != two
+    assert {one: 1, two: 2}[two] == 2
+    assert two in [one, two]
+
+
+def test_modules_track_it():
+    module = tf.Module()
+    module.users = table()
+    module.fixed = table(trainable=False)
+    assert module.variables == (module.fixed, module.users)
+    assert module.trainable_variables == (module.users,)
+
+
+def test_get_variable_refuses_a_name_in_use_and_frees_it_with_the_table():
+    made = de.get_variable("only_one", dim=2)
+    with pytest.raises(ValueError, match="already exists"):
+        de.get_variable("only_one", dim=2)
+    with tf.compat.v1.variable_scope("", reuse=True):
+        assert de.get_variable("only_one", dim=2) is made
+    del made
+    de.get_variable("only_one", dim=3)
+
+
+def test_restriction_keeps_the_keys_touched_last():
+    made = table(dim=1, restrict_policy=de.TimestampRestrictPolicy)
+    made.upsert(range(6), [[0.0]] * 6)
+    made.restrict_policy.apply_update(tf.range(6, dtype=tf.int64))
+    made.restrict_policy.apply_update(tf.constant([1, 4], tf.int64))
+    made.restrict(2, trigger=6)
+    assert made.size().numpy() == 6
+    made.restrict(2, trigger=5)
+    assert sorted(made.export()[0].numpy()) == [1, 4]
+    assert made.restrict_policy.status.size().numpy() == 2
+
+
+def test_restriction_keeps_the_keys_touched_most():
+    made = table(dim=1, restrict_policy=de.FrequencyRestrictPolicy, devices=["/CPU:0"] * 2)
+    optimizer = tf.keras.optimizers.SGD(1.0)
+    for keys in ([1, 2, 3, 4], [2, 2, 3], [2, 3], [2]):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.nn.embedding_lookup(made, tf.constant(keys, tf.int64)))
+        optimizer.apply(tape.gradient(loss, [made]), [made])
+    made.restrict(2)
+    assert sorted(made.export()[0].numpy()) == [2, 3]
+    with pytest.raises(TypeError, match="num_reserved"):
+        made.restrict("2")
+    with pytest.raises(ValueError, match="restrict_policy"):
+        table().restrict(2)

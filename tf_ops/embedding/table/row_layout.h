@@ -1,0 +1,74 @@
+// RowLayout: where the parts of one row lie.
+//
+//   offset 0          16                  16 + vector_bytes (padded to 4)            stride
+//   +-----------------+-------------------+------------------------------+-----------+
+//   | key  freq  step | vector[dim]       | slot 0 [dim] ... slot k [dim]| scalars   |
+//   | i64  u32   u32  | f32 | bf16 | f16  | f32, always                  | f32       |
+//   +-----------------+-------------------+------------------------------+-----------+
+//
+// All that one optimizer step touches is contiguous, so that one probe and one run of adjacent
+// cache lines serve it. The header is 16 bytes and the stride a multiple of 8: a dim-16 float row
+// without slots takes 80 bytes. Slots are float32 for every value type: a bfloat16 second moment
+// would stop growing after a few hundred steps.
+#ifndef TF_OPS_EMBEDDING_TABLE_ROW_LAYOUT_H_
+#define TF_OPS_EMBEDDING_TABLE_ROW_LAYOUT_H_
+
+#include <cstddef>
+#include <cstdint>
+
+namespace taco {
+namespace embedding {
+
+enum class ValueType : int32_t { kFloat32 = 0, kBFloat16 = 1, kFloat16 = 2 };
+
+inline constexpr size_t ValueBytes(ValueType type) { return type == ValueType::kFloat32 ? 4 : 2; }
+
+struct RowHeader {
+  int64_t key;
+  uint32_t freq;  // updates this row has seen, saturating at kMaxFreq
+  uint32_t step;  // the step of the last update (low 32 bits)
+};
+static_assert(sizeof(RowHeader) == 16, "part of the file format");
+
+inline constexpr uint32_t kMaxFreq = 0xFFFFFFFEu;
+inline constexpr uint32_t kFreeRow = 0xFFFFFFFFu;  // RowHeader::freq of a row on the free list
+
+struct RowLayout {
+  RowLayout() = default;
+  RowLayout(int dim_in, ValueType type, int slots, int scalars)
+      : dim(dim_in), value_type(type), num_slots(slots), num_scalars(scalars) {
+    vector_bytes = static_cast<size_t>(dim) * ValueBytes(type);
+    slots_offset = sizeof(RowHeader) + (vector_bytes + 3) / 4 * 4;
+    const size_t floats = static_cast<size_t>(dim) * slots + scalars;
+    stride = (slots_offset + 4 * floats + 7) / 8 * 8;
+  }
+
+  int dim = 0;
+  ValueType value_type = ValueType::kFloat32;
+  int num_slots = 0;    // vectors of dim floats
+  int num_scalars = 0;  // single floats behind the slots
+  size_t vector_bytes = 0;
+  size_t slots_offset = 0;
+  size_t stride = 0;
+
+  static RowHeader* Header(uint8_t* row) { return reinterpret_cast<RowHeader*>(row); }
+  static const RowHeader* Header(const uint8_t* row) {
+    return reinterpret_cast<const RowHeader*>(row);
+  }
+  static uint8_t* Vector(uint8_t* row) { return row + sizeof(RowHeader); }
+  static const uint8_t* Vector(const uint8_t* row) { return row + sizeof(RowHeader); }
+  float* Slots(uint8_t* row) const { return reinterpret_cast<float*>(row + slots_offset); }
+  const float* Slots(const uint8_t* row) const {
+    return reinterpret_cast<const float*>(row + slots_offset);
+  }
+
+  bool operator==(const RowLayout& o) const {
+    return dim == o.dim && value_type == o.value_type && num_slots == o.num_slots &&
+           num_scalars == o.num_scalars;
+  }
+};
+
+}  // namespace embedding
+}  // namespace taco
+
+#endif  // TF_OPS_EMBEDDING_TABLE_ROW_LAYOUT_H_

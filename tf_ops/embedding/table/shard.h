@@ -1,0 +1,89 @@
+// Shard: one of a table's 64 parts, and what a running snapshot needs to know of it.
+#ifndef TF_OPS_EMBEDDING_TABLE_SHARD_H_
+#define TF_OPS_EMBEDDING_TABLE_SHARD_H_
+
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "tf_ops/embedding/table/index.h"
+#include "tf_ops/embedding/table/row_store.h"
+#include "tf_ops/embedding/table/rw_lock.h"
+#include "tf_ops/embedding/table/side_buffer.h"
+
+namespace taco {
+namespace embedding {
+
+struct alignas(64) Shard {
+  mutable RwLock lock;  // guards all that follows
+
+  std::unique_ptr<RowStore> rows;
+  std::unique_ptr<Index> index;
+  int64_t inserts = 0;
+  int64_t erases = 0;
+  int64_t shrinks = 0;
+  int64_t past_growths = 0;  // of indexes that were replaced
+
+  // While a snapshot still has to read this shard: the handles in [scan_next, scan_end) but for
+  // those marked in `done` are rows of the snapshot that nobody has handed over yet. The scanner
+  // advances scan_next under the shared lock; writers look at it under the exclusive one.
+  SideBuffer* side = nullptr;  // null: no snapshot
+  RowHandle scan_next = 0;
+  RowHandle scan_end = 0;
+  std::vector<uint64_t> done;
+
+  bool Unscanned(RowHandle handle) const {
+    return handle >= scan_next && handle < scan_end &&
+           (done[handle >> 6] & (uint64_t{1} << (handle & 63))) == 0;
+  }
+  void MarkDone(RowHandle handle) { done[handle >> 6] |= uint64_t{1} << (handle & 63); }
+
+  // Before a row changes or goes: hands its present state to the snapshot that still needs it.
+  void Preserve(RowHandle handle) {
+    if (side == nullptr || !Unscanned(handle)) return;
+    MarkDone(handle);
+    side->Push(rows->Row(handle), rows->stride());
+  }
+
+  // A row for a key that is absent, entered in the index; header set, all else unspecified.
+  // kNoRow: no memory.
+  RowHandle Insert(uint64_t hash, int64_t key) {
+    const RowHandle handle = rows->Allocate();
+    if (handle == kNoRow) return kNoRow;
+    RowHeader* header = RowLayout::Header(rows->Row(handle));
+    header->key = key;
+    header->freq = 0;
+    header->step = 0;
+    if (!index->Insert(hash, handle)) {
+      rows->Free(handle);
+      return kNoRow;
+    }
+    // Born after the snapshot's moment, in the place of a row that it has already got.
+    if (side != nullptr && Unscanned(handle)) MarkDone(handle);
+    ++inserts;
+    return handle;
+  }
+
+  void Erase(uint64_t hash, RowHandle handle) {
+    Preserve(handle);
+    index->Erase(hash, handle);
+    rows->Free(handle);
+    ++erases;
+  }
+
+  // Takes `fresh` for the index; keeps the present one if it is null.
+  void ReplaceIndex(std::unique_ptr<Index> fresh) {
+    if (fresh == nullptr) return;
+    past_growths += index->growths();
+    index = std::move(fresh);
+  }
+
+  // Closes the gaps that erased rows left, and fits the index to what is live.
+  void Compact();
+};
+
+}  // namespace embedding
+}  // namespace taco
+
+#endif  // TF_OPS_EMBEDDING_TABLE_SHARD_H_

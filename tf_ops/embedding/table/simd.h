@@ -1,0 +1,20 @@
+// Which of the three builds of the kernels (x86-64-v2, v3, v4) this process uses.
+#ifndef TF_OPS_EMBEDDING_TABLE_SIMD_H_
+#define TF_OPS_EMBEDDING_TABLE_SIMD_H_
+
+namespace taco {
+namespace embedding {
+
+enum class Simd { kBaseline = 0, kAvx2 = 1, kAvx512 = 2 };
+
+// The best level that this CPU runs.
+Simd CpuSimd();
+
+// The level that the kernels are dispatched to: CpuSimd(), or less where TACO_SIMD in the
+// environment says "baseline" or "avx2". Read once, at the first call. Thread-safe.
+Simd ActiveSimd();
+
+}  // namespace embedding
+}  // namespace taco
+
+#endif  // TF_OPS_EMBEDDING_TABLE_SIMD_H_

@@ -1,0 +1,117 @@
+// The inside of Table, shared by the files that implement it: table.cc (life, structure, stats),
+// table_lookup.cc, table_update.cc (upsert, accumulate, erase, import), table_apply.cc
+// (optimizers) and snapshot.cc.
+//
+// Locks, in the order in which they are taken:
+//   1. structure slot   one snapshot, or one of Clear, Shrink, SetOptimizer, at a time
+//   2. gate             shared by each mutating call for its whole length; exclusive for the moment
+//                       at which a snapshot begins and for structural changes
+//   3. shard locks      a mutating call holds one at a time; a lookup holds several, shared, taken
+//                       in ascending order, and waits for nothing else: so there is no cycle
+//   4. side buffer, arenas: leaves
+// A mutating call may wait for room in the side buffer while it holds 2 and 3. The snapshot's
+// consumer never blocks on 2 or 3 (it only tries), so it always comes to make room.
+#ifndef TF_OPS_EMBEDDING_TABLE_TABLE_IMPL_H_
+#define TF_OPS_EMBEDDING_TABLE_TABLE_IMPL_H_
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+#include <vector>
+
+#include "tf_ops/embedding/table/hash.h"
+#include "tf_ops/embedding/table/shard.h"
+#include "tf_ops/embedding/table/slab_arena.h"
+#include "tf_ops/embedding/table/table.h"
+
+namespace taco {
+namespace embedding {
+
+// Keys are processed in blocks: first all index lines of a block are prefetched, then all rows,
+// then the work is done. Large enough to keep every line-fill buffer busy, small enough to stay in
+// the L1 cache.
+inline constexpr int kBlock = 64;
+
+// A batch sorted by shard. items[begin[s] .. begin[s + 1]) are the positions of shard s's keys, in
+// their order in the batch.
+struct BatchPlan {
+  std::vector<uint64_t> hashes;
+  std::vector<uint32_t> items;
+  std::array<int64_t, kNumShards + 1> begin;
+};
+
+// Batches up to this size run on the calling thread: waking another costs more than the work.
+inline constexpr int64_t kInlineBatch = 1024;
+
+class Table::Impl {
+ public:
+  explicit Impl(const TableOptions& options);
+
+  Status InitShards(int64_t rows);
+  static std::unique_ptr<SlabArena> MakeRowArena(const RowLayout& layout);
+
+  // Sorts n keys by shard.
+  void Plan(const int64_t* keys, int64_t n, BatchPlan* plan) const;
+
+  // Runs work(shard, items, count) once for each shard that has items, under no lock.
+  using ShardWork = std::function<void(Shard* shard, const uint32_t* items, int64_t count)>;
+  void ForEachShard(const BatchPlan& plan, Executor* executor, const ShardWork& work);
+
+  // Plans the batch and runs work for each shard with its exclusive lock held, inside the gate.
+  // Call with gate_ held shared.
+  void Mutate(const int64_t* keys, int64_t n, Executor* executor,
+              const std::function<void(Shard*, const BatchPlan&, const uint32_t*, int64_t)>& work);
+
+  // Prefetches what `count` (<= kBlock) items of one shard will touch.
+  void PrefetchBlock(const Shard& shard, const BatchPlan& plan, const uint32_t* items,
+                     int count) const;
+
+  Status CheckBatch(int64_t n) const;
+  Status OutOfMemory() const;
+  Status Relayout(const OptimizerSpec& spec);  // structural: slot and gate held
+
+  void AcquireStructure();
+  void ReleaseStructure();
+
+  const TableOptions options;
+  const uint64_t table_id;
+
+  std::mutex structure_mu;
+  std::condition_variable structure_free;
+  bool structure_taken = false;
+
+  mutable RwLock gate;
+  OptimizerSpec optimizer;  // guarded by gate
+  RowLayout layout;         // guarded by gate
+
+  SlabArena segment_arena;
+  std::unique_ptr<SlabArena> row_arena;
+  std::array<Shard, kNumShards> shards;
+
+  mutable std::atomic<int64_t> lookups{0};
+  mutable std::atomic<int64_t> hits{0};
+
+  std::mutex pool_mu;
+  std::vector<std::unique_ptr<BatchPlan>> plan_pool;
+};
+
+// Takes the structure slot and the gate for a structural change.
+class StructuralChange {
+ public:
+  explicit StructuralChange(Table::Impl* impl);
+  ~StructuralChange();
+
+ private:
+  Table::Impl* const impl_;
+};
+
+}  // namespace embedding
+}  // namespace taco
+
+#endif  // TF_OPS_EMBEDDING_TABLE_TABLE_IMPL_H_

@@ -1,0 +1,183 @@
+// Table's plain mutations: upsert, accumulate, erase, import.
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <shared_mutex>
+
+#include "tf_ops/embedding/table/table_impl.h"
+
+namespace taco {
+namespace embedding {
+namespace {
+
+void CountUpdate(RowHeader* header) {
+  if (header->freq < kMaxFreq) ++header->freq;
+}
+
+// Calls visit(item) for each of a shard's items, with their lines prefetched a block ahead.
+template <typename Visit>
+void VisitItems(const Table::Impl& impl, const Shard& shard, const BatchPlan& plan,
+                const uint32_t* items, int64_t count, const Visit& visit) {
+  for (int64_t first = 0; first < count; first += kBlock) {
+    const int block = static_cast<int>(std::min<int64_t>(kBlock, count - first));
+    impl.PrefetchBlock(shard, plan, items + first, block);
+    for (int i = 0; i < block; ++i) visit(items[first + i]);
+  }
+}
+
+}  // namespace
+
+Status Table::Impl::CheckBatch(int64_t n) const {
+  if (n < int64_t{1} << 32) return OkStatus();
+  return InvalidArgument("embedding table '" + options.name + "': a batch of " + std::to_string(n) +
+                         " keys is too large; split it into batches of fewer than 2^32.");
+}
+
+Status Table::Upsert(const int64_t* keys, int64_t n, const void* values, Executor* executor) {
+  TACO_EMBEDDING_RETURN_IF_ERROR(impl_->CheckBatch(n));
+  std::shared_lock<RwLock> gate(impl_->gate);
+  const RowLayout& layout = impl_->layout;
+  const uint8_t* vectors = static_cast<const uint8_t*>(values);
+  std::atomic<bool> no_memory{false};
+  impl_->Mutate(keys, n, executor, [&](Shard* shard, const BatchPlan& plan, const uint32_t* items,
+                                       int64_t count) {
+    VisitItems(*impl_, *shard, plan, items, count, [&](uint32_t item) {
+      RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
+      const bool fresh = handle == kNoRow;
+      if (fresh) {
+        handle = shard->Insert(plan.hashes[item], keys[item]);
+        if (handle == kNoRow) {
+          no_memory = true;
+          return;
+        }
+      } else {
+        shard->Preserve(handle);
+      }
+      uint8_t* row = shard->rows->Row(handle);
+      std::memcpy(RowLayout::Vector(row), vectors + item * layout.vector_bytes,
+                  layout.vector_bytes);
+      if (fresh) InitializeSlots(impl_->optimizer, layout.dim, layout.Slots(row));
+      CountUpdate(RowLayout::Header(row));
+    });
+  });
+  return no_memory ? impl_->OutOfMemory() : OkStatus();
+}
+
+Status Table::Accumulate(const int64_t* keys, int64_t n, const void* values_or_deltas,
+                         const bool* exists, Executor* executor) {
+  TACO_EMBEDDING_RETURN_IF_ERROR(impl_->CheckBatch(n));
+  std::shared_lock<RwLock> gate(impl_->gate);
+  const RowLayout& layout = impl_->layout;
+  const uint8_t* vectors = static_cast<const uint8_t*>(values_or_deltas);
+  const LoadFn load = GetLoad(layout.value_type);
+  const AddScaledFn add = GetAddScaled(layout.value_type);
+  std::atomic<bool> no_memory{false};
+  impl_->Mutate(keys, n, executor, [&](Shard* shard, const BatchPlan& plan, const uint32_t* items,
+                                       int64_t count) {
+    std::vector<float> delta(layout.dim);
+    VisitItems(*impl_, *shard, plan, items, count, [&](uint32_t item) {
+      RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
+      const bool present = handle != kNoRow;
+      if (present != exists[item]) return;
+      const uint8_t* vector = vectors + item * layout.vector_bytes;
+      if (present) {
+        shard->Preserve(handle);
+        load(vector, delta.data(), layout.dim);
+        add(RowLayout::Vector(shard->rows->Row(handle)), delta.data(), 1.0f, layout.dim);
+      } else {
+        handle = shard->Insert(plan.hashes[item], keys[item]);
+        if (handle == kNoRow) {
+          no_memory = true;
+          return;
+        }
+        uint8_t* row = shard->rows->Row(handle);
+        std::memcpy(RowLayout::Vector(row), vector, layout.vector_bytes);
+        InitializeSlots(impl_->optimizer, layout.dim, layout.Slots(row));
+      }
+      CountUpdate(RowLayout::Header(shard->rows->Row(handle)));
+    });
+  });
+  return no_memory ? impl_->OutOfMemory() : OkStatus();
+}
+
+Status Table::Erase(const int64_t* keys, int64_t n, Executor* executor, int64_t* erased) {
+  // A shard with more free places than rows, and more than a slab or two of them, is compacted:
+  // each compaction is paid for by the erasures that made it due.
+  constexpr uint32_t kKeepFree = 2048;
+  TACO_EMBEDDING_RETURN_IF_ERROR(impl_->CheckBatch(n));
+  std::shared_lock<RwLock> gate(impl_->gate);
+  std::atomic<int64_t> gone{0};
+  impl_->Mutate(keys, n, executor, [&](Shard* shard, const BatchPlan& plan, const uint32_t* items,
+                                       int64_t count) {
+    int64_t here = 0;
+    VisitItems(*impl_, *shard, plan, items, count, [&](uint32_t item) {
+      const RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
+      if (handle == kNoRow) return;
+      shard->Erase(plan.hashes[item], handle);
+      ++here;
+    });
+    gone.fetch_add(here, std::memory_order_relaxed);
+    const RowStore& rows = *shard->rows;
+    if (here > 0 && shard->side == nullptr && rows.free_rows() > rows.live_rows() &&
+        rows.free_rows() > kKeepFree) {
+      shard->Compact();
+    }
+  });
+  if (erased != nullptr) *erased = gone.load();
+  return OkStatus();
+}
+
+Status Table::Import(const RowLayout& layout, const OptimizerSpec& spec, const uint8_t* rows,
+                     int64_t n, bool vectors_only, Executor* executor) {
+  TACO_EMBEDDING_RETURN_IF_ERROR(impl_->CheckBatch(n));
+  const std::string name = "embedding table '" + impl_->options.name + "'";
+  if (layout.dim != impl_->options.dim || layout.value_type != impl_->options.value_type) {
+    return InvalidArgument(name + " has dim " + std::to_string(impl_->options.dim) +
+                           " and value type " + std::to_string(int(impl_->options.value_type)) +
+                           "; the rows to import have dim " + std::to_string(layout.dim) +
+                           " and value type " + std::to_string(int(layout.value_type)) +
+                           ". Create the variable with the dim and dtype it was saved with.");
+  }
+  if (!vectors_only && size() == 0) TACO_EMBEDDING_RETURN_IF_ERROR(SetOptimizer(spec, true));
+
+  std::shared_lock<RwLock> gate(impl_->gate);
+  const RowLayout& own = impl_->layout;
+  const bool whole = impl_->optimizer.SameSlots(spec) && own == layout;
+  if (!whole && !vectors_only) {
+    return FailedPrecondition(name + " holds the slots of " + impl_->optimizer.Name() +
+                              " and cannot take rows with those of " + spec.Name() +
+                              ". Clear it first, or import the vectors only.");
+  }
+  std::vector<int64_t> keys(n);
+  for (int64_t i = 0; i < n; ++i) keys[i] = RowLayout::Header(rows + i * layout.stride)->key;
+  std::atomic<bool> no_memory{false};
+  impl_->Mutate(keys.data(), n, executor, [&](Shard* shard, const BatchPlan& plan,
+                                              const uint32_t* items, int64_t count) {
+    VisitItems(*impl_, *shard, plan, items, count, [&](uint32_t item) {
+      RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
+      if (handle == kNoRow) {
+        handle = shard->Insert(plan.hashes[item], keys[item]);
+      } else {
+        shard->Preserve(handle);
+      }
+      if (handle == kNoRow) {
+        no_memory = true;
+        return;
+      }
+      uint8_t* row = shard->rows->Row(handle);
+      const uint8_t* from = rows + item * layout.stride;
+      if (whole) {
+        std::memcpy(row, from, layout.stride);
+      } else {
+        std::memcpy(row, from, sizeof(RowHeader) + layout.vector_bytes);
+        InitializeSlots(impl_->optimizer, own.dim, own.Slots(row));
+      }
+      RowHeader* header = RowLayout::Header(row);
+      header->freq = std::min(header->freq, kMaxFreq);
+    });
+  });
+  return no_memory ? impl_->OutOfMemory() : OkStatus();
+}
+
+}  // namespace embedding
+}  // namespace taco

@@ -1,0 +1,101 @@
+"""Builds TACO's wheel: python/taco with the given native libraries in taco/lib/.
+
+The wheel serves every CPython that pyproject.toml allows (no library of ours uses Python's C
+interface), on every Linux whose C and C++ libraries are new enough for the symbols used; auditwheel
+reads those from the libraries and names them in the tag.
+"""
+
+import argparse
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import warnings
+
+import setuptools
+from setuptools.command.bdist_wheel import bdist_wheel
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# In the process that loads the op library these are there already, from TensorFlow's own wheel.
+PROVIDED_BY_THE_HOST = ["libtensorflow_framework.so.2", "libtensorflow_cc.so.2"]
+
+
+class NativeDistribution(setuptools.Distribution):
+    """Holds native code, though setuptools compiled none of it."""
+
+    def has_ext_modules(self) -> bool:
+        return True
+
+
+class AnyPythonWheel(bdist_wheel):
+    """Native, and yet for any Python 3."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        return "py3", "none", super().get_tag()[2]
+
+
+def stage(folder: pathlib.Path, libraries: list[pathlib.Path]) -> None:
+    """Lays out in `folder` what goes into the wheel."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(
+        ROOT / "python" / "taco",
+        folder / "python" / "taco",
+        ignore=shutil.ignore_patterns("__pycache__", "BUILD", "lib"),
+    )
+    for name in ["pyproject.toml", "README.md", "LICENSE"]:
+        shutil.copy(ROOT / name, folder / name)
+    (folder / "python" / "taco" / "lib").mkdir()
+    for library in libraries:
+        copy = folder / "python" / "taco" / "lib" / library.name
+        shutil.copyfile(library, copy)
+        subprocess.run(["strip", "--strip-unneeded", copy], check=True)
+        copy.chmod(0o755)
+
+
+def build(libraries: list[pathlib.Path], out: pathlib.Path, work: pathlib.Path) -> pathlib.Path:
+    """Builds the wheel in `work`, and returns its path in `out`."""
+    stage(work, libraries)
+    os.chdir(work)
+    with warnings.catch_warnings():
+        # It warns people who run a setup.py by hand.
+        warnings.simplefilter("ignore", setuptools.SetuptoolsDeprecationWarning)
+        setuptools.setup(
+            distclass=NativeDistribution,
+            cmdclass={"bdist_wheel": AnyPythonWheel},
+            script_args=["--quiet", "bdist_wheel", "--dist-dir=untagged"],
+        )
+    (untagged,) = (work / "untagged").glob("*.whl")
+    exclude = [f"--exclude={name}" for name in PROVIDED_BY_THE_HOST]
+    audit = [sys.executable, "-m", "auditwheel", "repair", "--plat=auto", "--only-plat", *exclude]
+    environment = {
+        **os.environ,
+        "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    result = subprocess.run(
+        [*audit, f"--wheel-dir={work / 'tagged'}", str(untagged)],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    if result.returncode != 0:
+        raise SystemExit(f"auditwheel refuses the wheel:\n{result.stdout}{result.stderr}")
+    (tagged,) = (work / "tagged").glob("*.whl")
+    out.mkdir(parents=True, exist_ok=True)
+    return pathlib.Path(shutil.copy(tagged, out / tagged.name))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("libraries", nargs="+", type=pathlib.Path, help="the .so files inside")
+    parser.add_argument(
+        "--out", type=pathlib.Path, default=ROOT / "dist", help="folder of the wheel"
+    )
+    args = parser.parse_args()
+    libraries = [library.resolve() for library in args.libraries]
+    print(build(libraries, args.out.resolve(), ROOT / "build" / "stage"))
+
+
+if __name__ == "__main__":
+    main()
