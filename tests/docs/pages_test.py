@@ -1,5 +1,6 @@
 """The tests of the examples see what they must: blocks, marks, commands, and what is wrong."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -111,3 +112,27 @@ def root(tmp_path):
 def test_complaints(root, command, wrong):
     said = shown.complaint(command.split(), root)
     assert said is None if wrong is None else wrong in said
+
+
+@pytest.mark.parametrize(
+    ("page", "wrong"),
+    [
+        ("```python\nx = 1\n```\n\n```python\nprint(x)  # prints: 1\n```\n", None),
+        ("<!-- run -->\n```bash\necho 5 > a\n```\n```python\nopen('a')\n```\n", None),
+        ("```py\n1 / 0\n```\n\n```bash\nfalse\n```\n", None),
+        ("```python\nprint(2)  # prints: 1\n```\n", "'1' was not printed"),
+        ("# A page\n\n```python\nx = 1\n\nx / 0\n```\n", 'page.md", line 6'),
+        ("<!-- run -->\n```bash\nfalse | true\n```\n", "returned non-zero exit status 1"),
+    ],
+)
+def test_a_page_runs_as_it_reads(tmp_path, page, wrong):
+    (tmp_path / "page.md").write_text(page)
+    done = subprocess.run(
+        [sys.executable, str(HERE / "run_page.py"), "page.md"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode == 0) == (wrong is None), done.stderr
+    assert (wrong or "") in done.stderr

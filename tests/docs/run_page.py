@@ -5,13 +5,17 @@
 Tracebacks name the page and its own line numbers.
 """
 
+import contextlib
 import importlib.util
+import io
 import linecache
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 
 def _pages() -> ModuleType:
@@ -25,6 +29,17 @@ def _pages() -> ModuleType:
     return module
 
 
+def _check_printed(block: Any, printed: str) -> None:
+    """A comment `# prints: TEXT` promises a line of output; the promised lines come in order."""
+    lines = iter(printed.splitlines())
+    for promise in re.findall(r"# prints: (.*?)\s*$", block.text, re.MULTILINE):
+        if promise not in lines:
+            raise AssertionError(
+                f"block of line {block.line}: {promise!r} was not printed, or not in that order; "
+                f"what was:\n{printed}"
+            )
+
+
 def main(page: Path) -> None:
     """Runs every block that runs; the first one that fails ends it."""
     namespace: dict[str, object] = {"__name__": "__main__"}
@@ -36,7 +51,10 @@ def main(page: Path) -> None:
         sys.stderr.write(f"{page.name}:{block.line}: running\n")
         if block.language == "python":
             source = "\n" * (block.line - 1) + block.text
-            exec(compile(source, str(page), "exec"), namespace)
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed):
+                exec(compile(source, str(page), "exec"), namespace)
+            _check_printed(block, printed.getvalue())
         else:
             subprocess.run(
                 ["bash", "-euo", "pipefail", "-c", block.text], check=True, env=os.environ

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-
 from taco.tf import dynamic_embedding as de
 
 _numbers = itertools.count()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-
 from taco.tf import dynamic_embedding as de
+
 from tests.tf._tables import table
 
 KEYS = np.arange(-20_000, 20_000)
@@ -71,7 +71,9 @@ def test_a_row_depends_on_seed_name_and_key_alone(initializer, mean, stddev):
 @pytest.mark.parametrize("devices", [None, ["/CPU:0"] * 2])
 def test_constants(initializer, row, devices):
     made = table(dim=2, initializer=initializer, devices=devices)
-    np.testing.assert_array_equal(made.lookup([[1, 2], [3, 4]]), np.tile(np.float32(row), (2, 2, 1)))
+    np.testing.assert_array_equal(
+        made.lookup([[1, 2], [3, 4]]), np.tile(np.float32(row), (2, 2, 1))
+    )
     np.testing.assert_array_equal(
         tf.nn.embedding_lookup(made, tf.constant([9], tf.int64)), [np.float32(row)]
     )

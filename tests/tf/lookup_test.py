@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-
 from taco.tf import dynamic_embedding as de
+
 from tests.tf._tables import filled, random_rows, table
 
 ROWS = random_rows(10, 3)
@@ -14,7 +14,9 @@ DEVICES = [None, ["/CPU:0"] * 3]
 COMBINERS = ["sum", "mean", "sqrtn"]
 RAGGED = tf.ragged.constant([[1, 5, 5], [2], [9, 0]], dtype=tf.int64)
 WEIGHTS = tf.ragged.constant([[0.5, 2.0, 1.0], [3.0], [1.5, 0.25]])
-SAFE_IDS = tf.SparseTensor([[0, 0], [0, 2], [2, 1], [3, 0]], [1, 5, 2, 7], [5, 3])
+SAFE_IDS = tf.SparseTensor(
+    [[0, 0], [0, 2], [2, 1], [3, 0]], tf.constant([1, 5, 2, 7], tf.int64), [5, 3]
+)
 SAFE_WEIGHTS = tf.SparseTensor([[0, 0], [0, 2], [2, 1], [3, 0]], [1.0, 2.0, 0.5, -1.0], [5, 3])
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorflow import keras
-
 from taco.tf import dynamic_embedding as de
 from taco.tf.optimizers import SparseAdam
+from tensorflow import keras
+
 from tests.tf._tables import filled, random_rows, rows_of
 
-O = keras.optimizers  # noqa: E741
+opt = keras.optimizers
 DIM = 5
 KEYS = np.array([3, -8, 2**61, 0, 11, -1])
 STEPS = 4
@@ -19,17 +19,17 @@ SCHEDULE = keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5, staircase=Tr
 
 # All rows are touched at each step, so that even what decays in the stock optimizer is compared.
 OPTIMIZERS = {
-    "sgd": lambda **k: O.SGD(0.1, **k),
-    "momentum": lambda **k: O.SGD(0.1, momentum=0.9, **k),
-    "nesterov": lambda **k: O.SGD(0.1, momentum=0.9, nesterov=True, **k),
-    "adagrad": lambda **k: O.Adagrad(0.1, **k),
-    "adam": lambda **k: O.Adam(0.1, **k),
-    "amsgrad": lambda **k: O.Adam(0.1, amsgrad=True, **k),
-    "adamw": lambda **k: O.AdamW(0.1, weight_decay=0.1, **k),
-    "rmsprop": lambda **k: O.RMSprop(0.1, **k),
-    "rmsprop_all": lambda **k: O.RMSprop(0.1, momentum=0.9, centered=True, **k),
-    "adadelta": lambda **k: O.Adadelta(0.1, **k),
-    "ftrl": lambda **k: O.Ftrl(
+    "sgd": lambda **k: opt.SGD(0.1, **k),
+    "momentum": lambda **k: opt.SGD(0.1, momentum=0.9, **k),
+    "nesterov": lambda **k: opt.SGD(0.1, momentum=0.9, nesterov=True, **k),
+    "adagrad": lambda **k: opt.Adagrad(0.1, **k),
+    "adam": lambda **k: opt.Adam(0.1, **k),
+    "amsgrad": lambda **k: opt.Adam(0.1, amsgrad=True, **k),
+    "adamw": lambda **k: opt.AdamW(0.1, weight_decay=0.1, **k),
+    "rmsprop": lambda **k: opt.RMSprop(0.1, **k),
+    "rmsprop_all": lambda **k: opt.RMSprop(0.1, momentum=0.9, centered=True, **k),
+    "adadelta": lambda **k: opt.Adadelta(0.1, **k),
+    "ftrl": lambda **k: opt.Ftrl(
         0.1,
         l1_regularization_strength=0.01,
         l2_regularization_strength=0.01,
@@ -37,7 +37,7 @@ OPTIMIZERS = {
         beta=0.1,
         **k,
     ),
-    "lamb": lambda **k: O.Lamb(0.1, **k),
+    "lamb": lambda **k: opt.Lamb(0.1, **k),
 }
 # Those whose stock update of a row without gradient is no update at all.
 LAZY = {"sgd", "adagrad"}
@@ -129,13 +129,13 @@ def test_clipping_is_over_summed_duplicates(name, clip, in_function):
 
 
 @pytest.mark.parametrize("in_function", [False, True])
-@pytest.mark.parametrize("make", [O.Adam, O.SGD])
+@pytest.mark.parametrize("make", [opt.Adam, opt.SGD])
 def test_schedules(make, in_function):
     run(lambda: make(SCHEDULE), in_function)
 
 
 def test_learning_rate_set_between_steps():
-    case = Case(lambda: O.SGD(0.1))
+    case = Case(lambda: opt.SGD(0.1))
     case.step(0)
     for optimizer in case.optimizers:
         optimizer.learning_rate = 0.5
@@ -144,13 +144,15 @@ def test_learning_rate_set_between_steps():
 
 
 def test_a_static_loss_scale_is_undone():
-    run(lambda: O.Adam(0.1, loss_scale_factor=64.0))
+    run(lambda: opt.Adam(0.1, loss_scale_factor=64.0))
 
 
 @pytest.mark.parametrize("in_function", [False, True])
 @pytest.mark.parametrize("clip", [{}, {"global_clipnorm": 0.5}])
 def test_loss_scale_optimizer_skips_steps_that_are_not_finite(in_function, clip):
-    case = Case(lambda: O.LossScaleOptimizer(O.Adam(0.1, **clip), initial_scale=8.0), in_function)
+    case = Case(
+        lambda: opt.LossScaleOptimizer(opt.Adam(0.1, **clip), initial_scale=8.0), in_function
+    )
     case.step(0)
     before = rows_of(case.table, KEYS)
     case.step(1, scale=np.inf)
@@ -167,10 +169,10 @@ def test_weight_decay(name):
 
 
 def test_weight_decay_can_leave_a_table_out():
-    decayed = run(lambda: O.AdamW(0.1, weight_decay=0.5))
+    decayed = run(lambda: opt.AdamW(0.1, weight_decay=0.5))
 
     def make():
-        optimizer = O.AdamW(0.1, weight_decay=0.5)
+        optimizer = opt.AdamW(0.1, weight_decay=0.5)
         optimizer.exclude_from_weight_decay(var_names=["table", "Variable"])
         return optimizer
 
@@ -180,7 +182,7 @@ def test_weight_decay_can_leave_a_table_out():
 
 @pytest.mark.parametrize(
     "optimizer",
-    [O.Nadam(), O.Adamax(), O.Lion(), O.Adafactor()],
+    [opt.Nadam(), opt.Adamax(), opt.Lion(), opt.Adafactor()],
     ids=lambda o: type(o).__name__,
 )
 def test_other_optimizers_are_refused_and_the_supported_ones_named(optimizer):
@@ -192,7 +194,7 @@ def test_other_optimizers_are_refused_and_the_supported_ones_named(optimizer):
 
 
 def test_an_optimizer_with_an_update_of_its_own_is_refused():
-    class Mine(O.Adam):
+    class Mine(opt.Adam):
         def update_step(self, gradient, variable, learning_rate):
             variable.assign_sub(gradient)
 
@@ -203,13 +205,13 @@ def test_an_optimizer_with_an_update_of_its_own_is_refused():
 @pytest.mark.parametrize("option", [{"use_ema": True}, {"gradient_accumulation_steps": 2}])
 def test_options_that_tables_do_not_know_are_refused(option):
     with pytest.raises(ValueError, match=next(iter(option))):
-        O.Adam(**option).build([filled([1], [[1.0]])])
+        opt.Adam(**option).build([filled([1], [[1.0]])])
 
 
 def test_optimizers_without_tables_are_untouched():
     filled([1], [[1.0]])
     variable = tf.Variable([1.0])
-    optimizer = O.Nadam(0.1, use_ema=True)
+    optimizer = opt.Nadam(0.1, use_ema=True)
     optimizer.apply([tf.constant([1.0])], [variable])
     assert float(variable[0]) == pytest.approx(0.9, abs=0.05)
 
@@ -217,12 +219,12 @@ def test_optimizers_without_tables_are_untouched():
 def test_a_dense_gradient_for_a_table_is_refused():
     made = filled([1], [[1.0]])
     with pytest.raises(TypeError, match="IndexedSlices"):
-        O.SGD().apply([tf.constant([[1.0]])], [made])
+        opt.SGD().apply([tf.constant([[1.0]])], [made])
 
 
 def test_gradients_of_two_lookups_make_one_step():
     made = filled([1, 2], [[0.0], [0.0]])
-    optimizer = O.SGD(1.0)
+    optimizer = opt.SGD(1.0)
     with tf.GradientTape() as tape:
         one, first = de.embedding_lookup(made, tf.constant([1, 2], tf.int64), return_trainable=True)
         two, second = de.embedding_lookup(made, tf.constant([2], tf.int64), return_trainable=True)
@@ -254,14 +256,14 @@ def test_sparse_adam_decays_by_the_steps_since_the_last_update():
 
 def test_sparse_adam_is_adam_for_other_variables():
     variables = [tf.Variable([1.0, 2.0]), tf.Variable([1.0, 2.0])]
-    for optimizer, variable in zip([SparseAdam(0.1), O.Adam(0.1)], variables, strict=True):
+    for optimizer, variable in zip([SparseAdam(0.1), opt.Adam(0.1)], variables, strict=True):
         for _ in range(3):
             optimizer.apply([variable * 2.0], [variable])
     np.testing.assert_array_equal(*variables)
 
 
 def test_the_wrapper_gives_the_optimizer_back():
-    optimizer = O.Adam()
+    optimizer = opt.Adam()
     assert de.DynamicEmbeddingOptimizer(optimizer) is optimizer
     with pytest.raises(TypeError, match="expected an optimizer"):
         de.DynamicEmbeddingOptimizer("adam")

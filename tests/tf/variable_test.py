@@ -10,8 +10,8 @@ import weakref
 import numpy as np
 import pytest
 import tensorflow as tf
-
 from taco.tf import dynamic_embedding as de
+
 from tests.tf._tables import filled, random_rows, rows_of, table
 
 DEVICES = [None, ["/CPU:0"] * 3]
@@ -85,6 +85,17 @@ def test_size_by_table_adds_up():
     made = table(dim=1, devices=["/CPU:0"] * 2)
     made.upsert([0, 2, 4, 1], [[0.0]] * 4)
     assert [made.size(0).numpy(), made.size(1).numpy(), made.size().numpy()] == [3, 1, 4]
+
+
+def test_tables_are_the_parts_of_the_rows():
+    made = table(dim=1, devices=["/CPU:0"] * 2, initializer=9.0)
+    made.tables[1].insert([1, 3], [[1.0], [3.0]])
+    assert made.lookup([1, 3, 2]).numpy().tolist() == [[1.0], [3.0], [9.0]]
+    assert made.tables[1].lookup([3, 5]).numpy().tolist() == [[3.0], [9.0]]
+    made.tables[1].remove([1])
+    assert [t.size().numpy() for t in made.tables] == [0, 1]
+    assert made.tables[1].export()[0].numpy().tolist() == [3]
+    assert "CPU:0" in made.tables[0].device
 
 
 def test_own_partitioner_decides_the_table():
@@ -198,12 +209,13 @@ def test_modules_track_it():
     assert module.trainable_variables == (module.users,)
 
 
-def test_get_variable_refuses_a_name_in_use_and_frees_it_with_the_table():
+def test_get_variable_finds_the_table_of_a_name_as_long_as_something_holds_it():
     made = de.get_variable("only_one", dim=2)
+    assert de.get_variable("only_one", dim=2) is made
     with pytest.raises(ValueError, match="already exists"):
-        de.get_variable("only_one", dim=2)
-    with tf.compat.v1.variable_scope("", reuse=True):
-        assert de.get_variable("only_one", dim=2) is made
+        de.get_variable("only_one", dim=3)
+    with tf.compat.v1.variable_scope("other"):
+        assert de.get_variable("only_one", dim=3).name == "other/only_one"
     del made
     de.get_variable("only_one", dim=3)
 

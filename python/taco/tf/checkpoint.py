@@ -15,6 +15,7 @@ What a checkpoint itself holds is a manifest for each table: the name, size and 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,10 +36,19 @@ class CheckpointMixin(saveable_object.SaveableObject):
     handles: list[tf.Tensor]
     name: str
     checkpoint: bool
+    _in_graph_mode: bool
 
     def __init__(self, *args: Any, **kwargs: Any):
         # Past SaveableObject's, whose attributes are properties here.
         super(saveable_object.SaveableObject, self).__init__(*args, **kwargs)
+
+    @property
+    def handle(self) -> tf.Tensor:
+        """The first table's; in a thread that exports it as stock operations, their stand-in's."""
+        stand_in = self.__dict__.get("_handle_here")
+        if stand_in is not None and stand_in[0] == threading.get_ident():
+            return stand_in[1]
+        return super().handle
 
     # tf.compat.v1.train.Saver.
 
@@ -46,6 +56,11 @@ class CheckpointMixin(saveable_object.SaveableObject):
     def specs(self) -> list[saveable_object.SaveSpec]:
         """What the Saver writes for this variable: its manifests, a string tensor (tables,)."""
         return [checkpoint_v1.manifest_spec(self)]
+
+    @property
+    def op(self) -> tf.Operation | None:
+        """The operation that makes the first table; None eagerly."""
+        return self.handles[0].op if self._in_graph_mode else None
 
     @property
     def device(self) -> str:

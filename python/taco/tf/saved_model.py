@@ -17,7 +17,6 @@ import uuid
 from typing import TYPE_CHECKING
 
 import tensorflow as tf
-from tensorflow.python.framework import func_graph
 from tensorflow.python.trackable import asset, resource
 
 from taco.tf import _ops, checkpoint_saver
@@ -29,8 +28,6 @@ _MARKER = "taco_tables"
 # .../assets/taco_tables -> .../variables/variables
 _MARKER_PATTERN = r"assets/[^/]*$"
 _PREFIX = "variables/variables"
-# tensorflow::ResourceHandle::ANONYMOUS_NAME.
-_ANONYMOUS = "cd2c89b7-88b7-44c8-ad83-06c2a9158347"
 
 
 def resources(variable: Variable) -> dict[str, resource.TrackableResource]:
@@ -67,11 +64,8 @@ class _TableResource(resource.TrackableResource):
         self._track_trackable(self._marker, "marker")
 
     def _create_resource(self) -> tf.Tensor:
-        # In the function that a loading program calls once: a table of its own, freed with its
-        # handle. In the graph of a session, where it is run again and again: one by name.
-        in_function = isinstance(tf.compat.v1.get_default_graph(), func_graph.FuncGraph)
-        name = _ANONYMOUS if in_function else self._shared_name
-        return _ops.ops().taco_table(shared_name=name, **self._attributes)
+        # TensorFlow adds a suffix to the name at each load.
+        return _ops.ops().taco_table(shared_name=self._shared_name, **self._attributes)
 
     def _initialize(self) -> None:
         prefix = tf.strings.regex_replace(self._marker.asset_path, _MARKER_PATTERN, _PREFIX)

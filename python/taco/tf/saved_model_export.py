@@ -67,9 +67,10 @@ def export_for_serving(
             stack.enter_context(_replaced(table, dense))
         module.serve = tf.function(fn, input_signature=input_signature, autograph=False)
         concrete = module.serve.get_concrete_function()
-    _check_stock(concrete)
-    module.dense = [v for v in concrete.graph.variables if not hasattr(v, "handles")]
-    tf.saved_model.save(module, path, signatures={"serving_default": module.serve})
+        _check_stock(concrete)
+        module.dense = [v for v in concrete.graph.variables if not hasattr(v, "handles")]
+        # Inside, as TensorFlow traces functions once more while it saves them.
+        tf.saved_model.save(module, path, signatures={"serving_default": module.serve})
 
 
 class _DenseTable(tf.Module):
@@ -83,6 +84,11 @@ class _DenseTable(tf.Module):
         self._missing = tf.constant(missing, table.value_dtype)
         self._keys = tf.Variable(tf.gather(keys, order), trainable=False, name="keys")
         self._rows = tf.Variable(tf.gather(rows, order), trainable=False, name="rows")
+
+    @property
+    def handle(self) -> tf.Tensor:
+        """That of the rows."""
+        return self._rows.handle
 
     def lookup(self, ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Rows (ids.shape + (dim,)), and whether each id was in the table."""
@@ -105,23 +111,29 @@ class _DenseTable(tf.Module):
 def _replaced(table: Variable, dense: _DenseTable) -> Iterator[None]:
     """Makes this thread's lookups in `table` read `dense`; other threads go on with the table."""
     here = threading.get_ident()
-    stock_gather, stock_find = table._gather, table._find  # noqa: SLF001
+    stock = {name: getattr(table, name) for name in ("sparse_read", "_gather", "_find")}
 
-    def gather(keys: tf.Tensor, *args: Any) -> tf.Tensor:
-        if threading.get_ident() != here:
-            return stock_gather(keys, *args)
+    def only_here(name: str, replacement: Callable[..., Any]) -> Callable[..., Any]:
+        def method(keys: Any, *args: Any, **kwargs: Any) -> Any:
+            if threading.get_ident() != here:
+                return stock[name](keys, *args, **kwargs)
+            return replacement(tf.cast(keys, table.key_dtype))
+
+        return method
+
+    def rows(keys: tf.Tensor) -> tf.Tensor:
         return dense.lookup(keys)[0]
 
-    def find(keys: tf.Tensor, *args: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        if threading.get_ident() != here:
-            return stock_find(keys, *args)
-        return dense.lookup(keys)
-
-    table.__dict__.update(_gather=gather, _find=find)
+    replacements = {"sparse_read": rows, "_gather": rows, "_find": dense.lookup}
+    for name, replacement in replacements.items():
+        setattr(table, name, only_here(name, replacement))
+    # tf.nn.embedding_lookup places itself beside the variable's handle, and so captures it.
+    table._handle_here = (here, dense.handle)
     try:
         yield
     finally:
-        del table.__dict__["_gather"], table.__dict__["_find"]
+        for name in (*replacements, "_handle_here"):
+            delattr(table, name)
 
 
 def _what_to_trace(

@@ -17,3 +17,7 @@ class SmokeSum : public OpKernel {
 REGISTER_KERNEL_BUILDER(Name("SmokeSum").Device(DEVICE_CPU), SmokeSum);
 }
 static const char* kV __attribute__((used)) = TACO_VERSION " " TACO_TENSORFLOW_VERSION;
+// sandboxed 11755
+// local 8576
+// sandboxed 31858
+// local 13028

@@ -12,10 +12,16 @@ import tensorflow as tf
 
 from taco.tf import _ops
 from taco.tf import dynamic_embedding as de
-from taco.tf.keras import Embedding
+from taco.tf.keras import Embedding, TableWeight
 
 IDS = np.array([[5, -1, 0], [2**62, 5, 7]])
 TARGETS = np.array([[1.0], [0.0]], np.float32)
+OPTIMIZERS = {
+    "adam": keras.optimizers.Adam,
+    "adagrad": keras.optimizers.Adagrad,
+    "ftrl": keras.optimizers.Ftrl,
+    "lamb": keras.optimizers.Lamb,
+}
 
 
 def make_table(name: str = "t", dim: int = 3, **kwargs: object) -> de.Variable:
@@ -57,7 +63,7 @@ class Model(keras.Model):
 
 def trained(steps: int, optimizer: str = "adam") -> Model:
     model = Model()
-    model.compile(optimizer, "mse")
+    model.compile(OPTIMIZERS[optimizer](0.05), "mse")
     train(model, steps)
     return model
 
@@ -95,7 +101,7 @@ def test_round_trip_of_a_bare_variable(tmp_path: pathlib.Path) -> None:
     assert int(n) == 3
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "adagrad", "ftrl", "lamb"])
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
 def test_training_continues_bit_for_bit(tmp_path: pathlib.Path, optimizer: str) -> None:
     uninterrupted = trained(4, optimizer)
     checkpoint = tf.train.Checkpoint(model=uninterrupted, optimizer=uninterrupted.optimizer)
@@ -108,21 +114,63 @@ def test_training_continues_bit_for_bit(tmp_path: pathlib.Path, optimizer: str) 
     assert_same(state(resumed), state(uninterrupted))
 
 
-def test_restore_before_anything_is_built(tmp_path: pathlib.Path) -> None:
+def test_restore_before_the_table_is_made(tmp_path: pathlib.Path) -> None:
     original = trained(3)
-    path = tf.train.Checkpoint(model=original, optimizer=original.optimizer).write(
+    path = tf.train.Checkpoint(users=original.users, bare=original.items.table).write(
         str(tmp_path / "c")
     )
-    later = Model()
-    later.compile("adam", "mse")
-    status = tf.train.Checkpoint(model=later, optimizer=later.optimizer).read(path)
-    later(IDS)  # builds the layers
-    later.optimizer.build(later.trainable_variables)
+    later = Embedding(4, name="users")
+    root = tf.train.Checkpoint(users=later)
+    status = root.read(path)
+    later.build()
+    root.bare = make_table("items", 2)
     status.assert_consumed()
-    assert_same(state(later), state(original))
-    train(original, 2)
-    train(later, 2)
-    assert_same(state(later), state(original))
+    assert_same(slots(later.table), slots(original.users.table))
+    assert_same(slots(root.bare), slots(original.items.table))
+
+
+def make_functional() -> keras.Model:
+    ids = keras.Input((3,), dtype="int64")
+    inner = keras.Sequential([Embedding(2, "normal", name="items"), keras.layers.Dense(2)])
+    x = keras.layers.Concatenate()([Embedding(4, "normal", name="users")(ids), inner(ids)])
+    model = keras.Model(ids, keras.layers.Dense(1)(keras.layers.GlobalAveragePooling1D()(x)))
+    model.compile(keras.optimizers.Adam(0.05), "mse")
+    return model
+
+
+def tables_of(model: keras.Model) -> list[de.Variable]:
+    return [w.value for w in model.weights if isinstance(w, TableWeight)]
+
+
+def test_functional_and_nested_models(tmp_path: pathlib.Path) -> None:
+    model = make_functional()
+    for _ in range(3):
+        model.train_on_batch(IDS, TARGETS)
+    path = tf.train.Checkpoint(model=model, optimizer=model.optimizer).write(str(tmp_path / "c"))
+    assert len(table_files(path)) == 2
+    other = make_functional()
+    other.train_on_batch(IDS + 9, TARGETS)
+    tf.train.Checkpoint(model=other, optimizer=other.optimizer).read(path).assert_consumed()
+    for ours, theirs in zip(tables_of(other), tables_of(model), strict=True):
+        assert_same(slots(ours), slots(theirs))
+    for each in (model, other):
+        each.train_on_batch(IDS, TARGETS)
+    for ours, theirs in zip(tables_of(other), tables_of(model), strict=True):
+        assert_same(slots(ours), slots(theirs))
+
+
+def test_sequential_model_that_is_not_built_yet(tmp_path: pathlib.Path) -> None:
+    def make() -> keras.Model:
+        return keras.Sequential([Embedding(4, "normal", name="e"), keras.layers.Dense(1)])
+
+    model = make()
+    model.build((None, 3))
+    fill(model.layers[0].table, [1, 2], 3.0)
+    path = tf.train.Checkpoint(model=model).write(str(tmp_path / "c"))
+    later = make()
+    tf.train.Checkpoint(model=later).read(path)
+    later.build((None, 3))
+    assert content(later.layers[0].table) == {1: [3.0] * 4, 2: [3.0] * 4}
 
 
 def test_one_file_a_table_and_one_cut_for_all(tmp_path: pathlib.Path) -> None:
@@ -160,9 +208,7 @@ def test_one_file_a_table_and_one_cut_for_all(tmp_path: pathlib.Path) -> None:
 
 def test_manager_deletes_the_files_of_old_checkpoints(tmp_path: pathlib.Path) -> None:
     table = make_table()
-    manager = tf.train.CheckpointManager(
-        tf.train.Checkpoint(t=table), str(tmp_path), max_to_keep=2
-    )
+    manager = tf.train.CheckpointManager(tf.train.Checkpoint(t=table), str(tmp_path), max_to_keep=2)
     for number in range(5):
         fill(table, [number], float(number))
         manager.save()
@@ -303,9 +349,7 @@ def test_resharding(tmp_path: pathlib.Path, before: int, after: int) -> None:
     tf.train.Checkpoint(t=other).read(path).assert_consumed()
     assert_same(slots(other), slots(table))
     for index in range(after):
-        ids, _ = _ops.ops().taco_table_export(
-            other.handles[index], K=tf.int64, V=tf.float32, dim=3
-        )
+        ids, _ = _ops.ops().taco_table_export(other.handles[index], K=tf.int64, V=tf.float32, dim=3)
         assert (other.partition_fn(ids, after).numpy() == index).all()
 
 

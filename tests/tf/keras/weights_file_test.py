@@ -91,7 +91,7 @@ def test_large_tables_are_cut_into_chunks(
     model.save_weights(tmp_path / "m.weights.h5")
     with h5py.File(tmp_path / "m.weights.h5") as file:
         arrays = file["layers/items/vars" if "items" in file["layers"] else "layers/embedding/vars"]
-        assert len(arrays) > 20
+        assert len(arrays) > 15
         assert max(each.size for each in arrays.values()) <= 1000
     other = make_model()
     other.load_weights(tmp_path / "m.weights.h5")

@@ -16,7 +16,7 @@ namespace taco {
 namespace ops {
 namespace {
 
-constexpr char kAlphabet[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+constexpr char kAlphabet[] = "0123456789abcdefghijklmnopqrstuvwxyz";
 constexpr int kAlphabetSize = sizeof(kAlphabet) - 1;
 constexpr char kTemporary[] = ".tmp";
 
@@ -35,7 +35,7 @@ bool IsTableSuffix(absl::string_view suffix) {
   return true;
 }
 
-std::string NewSuffix(tensorflow::Env* env, const std::string& prefix,
+std::string NewSuffix(tensorflow::Env* env, const std::string& prefix, int index,
                       const std::set<std::string>& taken) {
   for (;;) {
     uint64_t random = tensorflow::random::New64();
@@ -45,6 +45,7 @@ std::string NewSuffix(tensorflow::Env* env, const std::string& prefix,
       c = kAlphabet[random % kAlphabetSize];
       random /= kAlphabetSize;
     }
+    suffix.back() = kAlphabet[index % kAlphabetSize];
     if (taken.count(suffix) == 0 && !env->FileExists(prefix + suffix).ok()) return suffix;
   }
 }

@@ -1,6 +1,7 @@
 // Names and life of table files in a checkpoint's folder.
 //
-//   <prefix>.data-x7k2q-of-taco0        a table's file: five random characters, then taco and one
+//   <prefix>.data-x7k2q-of-taco0        a table's file: five random characters; the last one is the
+//                                       table's number in its save, modulo 36
 //   <prefix>.data-x7k2q-of-taco0.tmp    the same while it is being written
 //
 // TensorFlow names the shards of a checkpoint <prefix>.data-00000-of-00001, and its checkpoint
@@ -24,8 +25,8 @@ namespace ops {
 // Whether `suffix` has the form above, without ".tmp".
 bool IsTableSuffix(absl::string_view suffix);
 
-// A suffix that is not in `taken` and under which `prefix` has no file.
-std::string NewSuffix(tensorflow::Env* env, const std::string& prefix,
+// A suffix for table `index` of a save that is not in `taken` and under which `prefix` has no file.
+std::string NewSuffix(tensorflow::Env* env, const std::string& prefix, int index,
                       const std::set<std::string>& taken);
 
 // Deletes table files of `prefix`, finished or not, whose suffix is not in `keep`. Files that

@@ -5,8 +5,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "google/protobuf/struct.pb.h"
 #include "google/protobuf/json/json.h"
+#include "google/protobuf/struct.pb.h"
 #include "tf_ops/embedding/ops/checkpoint_files.h"
 
 namespace taco {

@@ -81,8 +81,7 @@ class FindKernel final : public LookupKernel {
  private:
   // `broadcast` holds the row that a scalar default is spread into.
   absl::Status GetMiss(OpKernelContext* ctx, const TableResource& table,
-                       const TensorShape& rows_shape, Tensor* broadcast,
-                       Table::Miss* miss) const {
+                       const TensorShape& rows_shape, Tensor* broadcast, Table::Miss* miss) const {
     const Tensor& value = ctx->input(2);
     const TensorShape& shape = value.shape();
     if (shape == rows_shape && shape != TensorShape({dim()})) {

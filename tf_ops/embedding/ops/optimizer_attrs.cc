@@ -39,8 +39,10 @@ struct Flag {
 };
 
 constexpr Flag kFlags[] = {
-    {"nesterov", embedding::kNesterov}, {"lr_outside_momentum", embedding::kLrOutsideMomentum},
-    {"amsgrad", embedding::kAmsgrad},   {"centered", embedding::kCentered},
+    {"nesterov", embedding::kNesterov},
+    {"lr_outside_momentum", embedding::kLrOutsideMomentum},
+    {"amsgrad", embedding::kAmsgrad},
+    {"centered", embedding::kCentered},
     {"has_momentum", embedding::kHasMomentum},
 };
 

@@ -34,9 +34,8 @@ class ApplyKernel final : public OpKernel {
     embedding::OptimizerStep step;
     OP_REQUIRES_OK(ctx, GetStep(ctx, 3, 4, &step));
     PoolExecutor executor(ctx, keys.size());
-    OP_REQUIRES_OK(ctx,
-                   ToTensorFlow(table->table()->Apply(keys.data(), keys.size(), grad_type_,
-                                                      grads.data(), spec_, step, &executor)));
+    OP_REQUIRES_OK(ctx, ToTensorFlow(table->table()->Apply(keys.data(), keys.size(), grad_type_,
+                                                           grads.data(), spec_, step, &executor)));
   }
 
  private:

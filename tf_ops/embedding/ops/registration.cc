@@ -19,13 +19,19 @@ namespace taco {
 namespace ops {
 namespace {
 
+#ifdef TACO_PRETEND_TENSORFLOW_VERSION  // a build for the test of what follows
+constexpr char kNeeded[] = TACO_PRETEND_TENSORFLOW_VERSION;
+#else
+constexpr const char* kNeeded = kTensorFlowBuilt;
+#endif
+
 // Empty if all is well.
 std::string ReasonNotToRegister() {
   const std::string running = TensorFlowRunning();
-  if (running != kTensorFlowBuilt && running != "unknown") {
-    return absl::StrCat("libtaco_tf.so was built for TensorFlow ", kTensorFlowBuilt, ", this is ",
-                        running, ". Remedy: pip install tensorflow-cpu==", kTensorFlowBuilt,
-                        " (or tensorflow==", kTensorFlowBuilt,
+  if (running != kNeeded && running != "unknown") {
+    return absl::StrCat("libtaco_tf.so was built for TensorFlow ", kNeeded, ", this is ", running,
+                        ". Remedy: pip install tensorflow-cpu==", kNeeded,
+                        " (or tensorflow==", kNeeded,
                         "), or build TACO against the TensorFlow you have: make build.");
   }
   if (tensorflow::GetRegisteredKernelsForOp("TacoTable").kernel_size() > 0) {

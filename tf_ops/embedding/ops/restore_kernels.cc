@@ -40,16 +40,16 @@ absl::Status CheckFits(const TableResource& table, const embedding::TableFileInf
   const OptimizerSpec now = table.table()->optimizer();
   if (!vectors_only && HasSlots(info.optimizer) && HasSlots(now) &&
       !now.SameSlots(info.optimizer)) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        file, " holds slots of ", info.optimizer.Name(), ", but table '", table.name(),
-        "' has slots of ", now.Name(),
-        ". Train with the file's optimizer, or restore with vectors_only."));
+    return absl::FailedPreconditionError(
+        absl::StrCat(file, " holds slots of ", info.optimizer.Name(), ", but table '", table.name(),
+                     "' has slots of ", now.Name(),
+                     ". Train with the file's optimizer, or restore with vectors_only."));
   }
   return absl::OkStatus();
 }
 
-absl::Status CheckKeysFit(const TableResource& table, const RowLayout& layout,
-                          const uint8_t* rows, int64_t count, const std::string& file) {
+absl::Status CheckKeysFit(const TableResource& table, const RowLayout& layout, const uint8_t* rows,
+                          int64_t count, const std::string& file) {
   if (table.key_dtype() != tensorflow::DT_INT32) return absl::OkStatus();
   for (int64_t i = 0; i < count; ++i, rows += layout.stride) {
     const int64_t key = RowLayout::Header(rows)->key;
@@ -124,8 +124,8 @@ class RestoreKernel final : public OpKernel {
           "%s is sound in itself, but not the file that the checkpoint was written with: it has "
           "%d rows, %d bytes and digest %08x, where %d, %d and %08x are expected. Restore the "
           "file of the same save.",
-          file, stream.info().rows, stream.bytes(), stream.digest(), manifest.rows,
-          manifest.bytes, manifest.digest));
+          file, stream.info().rows, stream.bytes(), stream.digest(), manifest.rows, manifest.bytes,
+          manifest.digest));
     }
     return absl::OkStatus();
   }
@@ -144,15 +144,15 @@ class RestoreKernel final : public OpKernel {
       int64_t count;
       absl::Status status = stream.Next(&rows, &count);
       if (!status.ok()) {
-        return absl::Status(status.code(),
-                            absl::StrCat("table '", table.name(), "' is restored in part, as ",
-                                         file, " changed while it was read; restore again: ",
-                                         status.message()));
+        return absl::Status(
+            status.code(),
+            absl::StrCat("table '", table.name(), "' is restored in part, as ", file,
+                         " changed while it was read; restore again: ", status.message()));
       }
       if (count == 0) return absl::OkStatus();
       PoolExecutor executor(ctx, count);
-      TF_RETURN_IF_ERROR(ToTensorFlow(table.table()->Import(stream.info().layout, spec, rows,
-                                                            count, vectors_only, &executor)));
+      TF_RETURN_IF_ERROR(ToTensorFlow(
+          table.table()->Import(stream.info().layout, spec, rows, count, vectors_only, &executor)));
     }
   }
 
@@ -176,8 +176,7 @@ const char* InitializerName(embedding::InitializerKind kind) {
   return "unknown";
 }
 
-std::string InfoJson(const embedding::TableFileInfo& info, const std::string& file,
-                     int64_t bytes) {
+std::string InfoJson(const embedding::TableFileInfo& info, const std::string& file, int64_t bytes) {
   std::vector<std::string> slots;
   for (int i = 0; i < info.optimizer.num_slots(); ++i) {
     slots.push_back(info.optimizer.SlotName(i));
@@ -218,8 +217,7 @@ class FileInfoKernel final : public OpKernel {
 
 void RegisterRestoreKernels() {
   REGISTER_KERNEL_BUILDER(Name("TacoTableRestore").Device(tensorflow::DEVICE_CPU), RestoreKernel);
-  REGISTER_KERNEL_BUILDER(Name("TacoTableFileInfo").Device(tensorflow::DEVICE_CPU),
-                          FileInfoKernel);
+  REGISTER_KERNEL_BUILDER(Name("TacoTableFileInfo").Device(tensorflow::DEVICE_CPU), FileInfoKernel);
 }
 
 }  // namespace ops

@@ -146,15 +146,14 @@ class SaveKernel final : public OpKernel {
     TF_RETURN_IF_ERROR(GetScalar<tensorflow::tstring>(ctx, num_tables_, "prefix", &text));
     *prefix = text;
     if (tensorflow::io::Basename(*prefix).empty()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("prefix is '", *prefix,
-                       "'; give the folder and the start of the files' names."));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "prefix is '", *prefix, "'; give the folder and the start of the files' names."));
     }
     const Tensor& suffixes = ctx->input(num_tables_ + 1);
     if (suffixes.dims() != 1) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("keep must have one dimension, but has shape ",
-                       suffixes.shape().DebugString(), "; pass [] to keep none."));
+      return absl::InvalidArgumentError(absl::StrCat("keep must have one dimension, but has shape ",
+                                                     suffixes.shape().DebugString(),
+                                                     "; pass [] to keep none."));
     }
     for (int64_t i = 0; i < suffixes.NumElements(); ++i) {
       keep->insert(suffixes.vec<tensorflow::tstring>()(i));
@@ -163,23 +162,22 @@ class SaveKernel final : public OpKernel {
   }
 
   // The files are made before the cut: a folder that cannot be written costs training nothing.
-  absl::Status OpenAll(OpKernelContext* ctx, const std::string& prefix,
-                       std::set<std::string> taken, Savers* savers) const {
+  absl::Status OpenAll(OpKernelContext* ctx, const std::string& prefix, std::set<std::string> taken,
+                       Savers* savers) const {
     Env* const env = ctx->env();
     const std::string folder(tensorflow::io::Dirname(prefix));
     if (!folder.empty()) {
-      TF_RETURN_IF_ERROR(
-          NameFile(env->RecursivelyCreateDir(folder), "cannot make folder", folder));
+      TF_RETURN_IF_ERROR(NameFile(env->RecursivelyCreateDir(folder), "cannot make folder", folder));
     }
     std::set<const embedding::Table*> seen;
     for (int i = 0; i < num_tables_; ++i) {
       TablePtr table;
       TF_RETURN_IF_ERROR(GetTable(ctx, &table, i));
       if (!seen.insert(table->table()).second) {
-        return absl::InvalidArgumentError(absl::StrCat("table '", table->name(),
-                                                       "' is given twice; name each table once."));
+        return absl::InvalidArgumentError(
+            absl::StrCat("table '", table->name(), "' is given twice; name each table once."));
       }
-      std::string suffix = NewSuffix(env, prefix, taken);
+      std::string suffix = NewSuffix(env, prefix, i, taken);
       taken.insert(suffix);
       savers->push_back(
           std::make_unique<TableSaver>(env, std::move(table), prefix, std::move(suffix)));

@@ -93,8 +93,8 @@ class TableKernel final : public OpKernel {
         [this](TableResource** created) { return Create(created); }));
     const TablePtr table(found);
     TF_RETURN_IF_ERROR(CheckSame(*table));
-    *handle = tensorflow::MakeResourceHandle<TableResource>(
-        ctx, container_.container(), container_.name(), HandleData());
+    *handle = tensorflow::MakeResourceHandle<TableResource>(ctx, container_.container(),
+                                                            container_.name(), HandleData());
     return absl::OkStatus();
   }
 
@@ -102,8 +102,8 @@ class TableKernel final : public OpKernel {
   absl::Status MakeAnonymous(OpKernelContext* ctx, tensorflow::ResourceHandle* handle) const {
     TableResource* created = nullptr;
     TF_RETURN_IF_ERROR(Create(&created));
-    *handle = tensorflow::ResourceHandle::MakeRefCountingHandle(
-        created, ctx->device()->name(), HandleData());
+    *handle = tensorflow::ResourceHandle::MakeRefCountingHandle(created, ctx->device()->name(),
+                                                                HandleData());
     return absl::OkStatus();
   }
 
@@ -121,25 +121,25 @@ class TableKernel final : public OpKernel {
 
   absl::Status CheckSame(const TableResource& table) const {
     const TableOptions& there = table.options();
-    const char* differs = there.dim != options_.dim                  ? "dim"
-                          : there.value_type != options_.value_type  ? "value_dtype"
-                          : table.key_dtype() != key_dtype_          ? "key_dtype"
-                          : there.name != options_.name              ? "table_name"
+    const char* differs = there.dim != options_.dim                 ? "dim"
+                          : there.value_type != options_.value_type ? "value_dtype"
+                          : table.key_dtype() != key_dtype_         ? "key_dtype"
+                          : there.name != options_.name             ? "table_name"
                           : SameInitializer(there.initializer, options_.initializer)
                               ? nullptr
                               : "initializer";
     if (differs == nullptr) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrCat(
-        "a table with shared_name '", container_.name(), "' exists and has another ", differs,
-        " (it is a ", table.DebugString(), "). Use the same attributes to share it, or another ",
-        "shared_name."));
+    return absl::InvalidArgumentError(
+        absl::StrCat("a table with shared_name '", container_.name(), "' exists and has another ",
+                     differs, " (it is a ", table.DebugString(),
+                     "). Use the same attributes to share it, or another ", "shared_name."));
   }
 
   tensorflow::DataType key_dtype_;
   tensorflow::DataType value_dtype_;
   absl::Mutex mu_;
-  TableOptions options_;                  // name: complete after InitContainer
-  tensorflow::ContainerInfo container_;   // fixed after InitContainer
+  TableOptions options_;                 // name: complete after InitContainer
+  tensorflow::ContainerInfo container_;  // fixed after InitContainer
 };
 
 class DestroyKernel final : public OpKernel {
@@ -252,9 +252,9 @@ class ReserveKernel final : public OpKernel {
     OP_REQUIRES_OK(ctx, GetTable(ctx, &table));
     int64_t rows;
     OP_REQUIRES_OK(ctx, GetScalar<int64_t>(ctx, 1, "rows", &rows));
-    OP_REQUIRES(ctx, rows >= 0,
-                absl::InvalidArgumentError(
-                    absl::StrCat("rows is ", rows, "; it must not be negative.")));
+    OP_REQUIRES(
+        ctx, rows >= 0,
+        absl::InvalidArgumentError(absl::StrCat("rows is ", rows, "; it must not be negative.")));
     table->table()->Reserve(rows);
   }
 };

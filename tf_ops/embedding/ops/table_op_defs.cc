@@ -56,7 +56,8 @@ shared_name: the resource's name; empty: the node's name. Handles of one name sh
   TensorFlow's name for anonymous resources each run makes a table that lives as long as its handle.
   TensorFlow's name for anonymous resources: a new table each time, freed with its handle.
 table_name: what the rows' initial values depend on, with the initializer's seed and the key;
-  empty: the resource's name.
+  empty: the resource's name. Give it where they must be the same after tf.saved_model.load, which
+  changes shared_name.
 key_dtype: dtype of keys.
 value_dtype: dtype of rows. Optimizer slots are float32 always.
 dim: length of a row, 1 to 4096.

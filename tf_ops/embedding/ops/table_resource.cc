@@ -83,8 +83,7 @@ absl::Status Keys::Init(OpKernelContext* ctx, const TableResource& table, const 
     data_ = static_cast<const int64_t*>(keys.data());
     return absl::OkStatus();
   }
-  TF_RETURN_IF_ERROR(
-      ctx->allocate_temp(tensorflow::DT_INT64, TensorShape({size_}), &widened_));
+  TF_RETURN_IF_ERROR(ctx->allocate_temp(tensorflow::DT_INT64, TensorShape({size_}), &widened_));
   const int32_t* from = static_cast<const int32_t*>(keys.data());
   int64_t* to = static_cast<int64_t*>(widened_.data());
   for (int64_t i = 0; i < size_; ++i) to[i] = from[i];
@@ -97,8 +96,8 @@ absl::Status RowsShape(const TableResource& table, const Tensor& keys, TensorSha
   absl::Status status = shape->AddDimWithStatus(table.dim());
   if (status.ok()) return status;
   return absl::InvalidArgumentError(
-      absl::StrCat(keys.NumElements(), " keys of table '", table.name(), "' with dim ",
-                   table.dim(), " are more values than a tensor holds; use smaller batches."));
+      absl::StrCat(keys.NumElements(), " keys of table '", table.name(), "' with dim ", table.dim(),
+                   " are more values than a tensor holds; use smaller batches."));
 }
 
 absl::Status CheckRows(const TableResource& table, const Tensor& keys, const Tensor& rows,
@@ -113,23 +112,23 @@ absl::Status CheckRowsAnyDtype(const TableResource& table, const Tensor& keys, c
   TF_RETURN_IF_ERROR(RowsShape(table, keys, &expected));
   if (rows.shape() == expected) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
-      input, " has shape ", rows.shape().DebugString(), ", but table '", table.name(),
-      "' needs ", expected.DebugString(), ": one row of dim ", table.dim(), " for each of keys ",
+      input, " has shape ", rows.shape().DebugString(), ", but table '", table.name(), "' needs ",
+      expected.DebugString(), ": one row of dim ", table.dim(), " for each of keys ",
       keys.shape().DebugString(), ". Reshape ", input, " or keys."));
 }
 
 absl::Status CheckValueDtype(const TableResource& table, DataType dtype, const char* what) {
   if (dtype == table.value_dtype()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      what, " is ", DataTypeString(dtype), ", but table '", table.name(), "' holds ",
-      DataTypeString(table.value_dtype()), " values; cast to that."));
+  return absl::InvalidArgumentError(
+      absl::StrCat(what, " is ", DataTypeString(dtype), ", but table '", table.name(), "' holds ",
+                   DataTypeString(table.value_dtype()), " values; cast to that."));
 }
 
 absl::Status CheckKeyDtype(const TableResource& table, DataType dtype) {
   if (dtype == table.key_dtype()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(
-      "keys are ", DataTypeString(dtype), ", but table '", table.name(), "' has ",
-      DataTypeString(table.key_dtype()), " keys; cast to that."));
+  return absl::InvalidArgumentError(
+      absl::StrCat("keys are ", DataTypeString(dtype), ", but table '", table.name(), "' has ",
+                   DataTypeString(table.key_dtype()), " keys; cast to that."));
 }
 
 absl::Status CheckDim(const TableResource& table, int64_t dim) {

@@ -64,8 +64,8 @@ class Keys {
 absl::Status RowsShape(const TableResource& table, const tensorflow::Tensor& keys,
                        tensorflow::TensorShape* shape);
 
-// InvalidArgument, naming the input, unless `rows` has shape keys.shape + [dim], and (CheckRows) the
-// table's value dtype.
+// InvalidArgument, naming the input, unless `rows` has shape keys.shape + [dim], and (CheckRows)
+// the table's value dtype.
 absl::Status CheckRowsAnyDtype(const TableResource& table, const tensorflow::Tensor& keys,
                                const tensorflow::Tensor& rows, const char* input);
 absl::Status CheckRows(const TableResource& table, const tensorflow::Tensor& keys,

@@ -26,8 +26,8 @@ class UpsertKernel final : public OpKernel {
     const Tensor& values = ctx->input(2);
     OP_REQUIRES_OK(ctx, CheckRows(*table, ctx->input(1), values, "values"));
     PoolExecutor executor(ctx, keys.size());
-    OP_REQUIRES_OK(ctx, ToTensorFlow(table->table()->Upsert(keys.data(), keys.size(),
-                                                            values.data(), &executor)));
+    OP_REQUIRES_OK(ctx, ToTensorFlow(table->table()->Upsert(keys.data(), keys.size(), values.data(),
+                                                            &executor)));
   }
 };
 

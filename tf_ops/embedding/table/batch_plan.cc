@@ -58,22 +58,5 @@ void Table::Impl::Mutate(
   plan_pool.push_back(std::move(plan));
 }
 
-void Table::Impl::PrefetchBlock(const Shard& shard, const BatchPlan& plan, const uint32_t* items,
-                                int count) const {
-  const Bucket* homes[kBlock];
-  for (int i = 0; i < count; ++i) {
-    homes[i] = shard.index->Home(plan.hashes[items[i]]);
-    __builtin_prefetch(homes[i], 1);
-  }
-  const size_t touched = std::min<size_t>(shard.rows->stride(), 1024);
-  for (int i = 0; i < count; ++i) {
-    const RowHandle handle = Index::Candidate(homes[i], plan.hashes[items[i]]);
-    if (handle == kNoRow) continue;
-    const uint8_t* row = shard.rows->Row(handle);
-    for (size_t offset = 0; offset < touched; offset += 64) __builtin_prefetch(row + offset, 1);
-    __builtin_prefetch(row + touched - 1, 1);
-  }
-}
-
 }  // namespace embedding
 }  // namespace taco

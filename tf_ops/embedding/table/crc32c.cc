@@ -1,6 +1,7 @@
-// The crc32 instruction takes 3 cycles and one can start every cycle, so three independent runs keep
-// it busy. To join them, the register of an earlier run is moved past the bytes of the later one, as
-// if as many zero bytes had followed: a linear map over GF(2), kept as four tables of 256 words.
+// The crc32 instruction takes 3 cycles and one can start every cycle, so three independent runs
+// keep it busy. To join them, the register of an earlier run is moved past the bytes of the later
+// one, as if as many zero bytes had followed: a linear map over GF(2), kept as four tables of 256
+// words.
 #include "tf_ops/embedding/table/crc32c.h"
 
 #include <nmmintrin.h>

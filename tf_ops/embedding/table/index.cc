@@ -159,7 +159,8 @@ void Index::Erase(uint64_t hash, RowHandle handle) {
   Bucket* bucket = Locate(hash, handle, &slot);
   bucket->tags[slot] = 0;
   Segment* segment = SegmentOf(hash);
-  for (int b = HomeOf(hash); &segment->buckets[b] != bucket; b = (b + 1) & (Segment::kBuckets - 1)) {
+  for (int b = HomeOf(hash); &segment->buckets[b] != bucket;
+       b = (b + 1) & (Segment::kBuckets - 1)) {
     --segment->buckets[b].overflowed;
   }
   --segment->size();

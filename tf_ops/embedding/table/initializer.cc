@@ -97,7 +97,8 @@ Status InitializerSpec::Parse(const std::string& text, int dim, InitializerSpec*
     constexpr char kSeed[] = "seed=";
     const size_t length = sizeof kSeed - 1;
     if (option.compare(0, length, kSeed) != 0 || !ParseNumber(option.substr(length), &seed)) {
-      return Malformed(text, "has \"" + option + "\" where only seed=NUMBER (0 to 2^64 - 1) may be");
+      return Malformed(text,
+                       "has \"" + option + "\" where only seed=NUMBER (0 to 2^64 - 1) may be");
     }
   }
   const bool has_parameters = SplitAt(body, ':', &name, &parameters);
@@ -114,8 +115,8 @@ Status InitializerSpec::Parse(const std::string& text, int dim, InitializerSpec*
     parsed.seed = seed;
     if (has_parameters != (known.parameters > 0) ||
         (has_parameters && !ParseParameters(parameters, known.parameters, &parsed))) {
-      return Malformed(text, "should have " + std::to_string(known.parameters) +
-                                 " number(s) after its name");
+      return Malformed(
+          text, "should have " + std::to_string(known.parameters) + " number(s) after its name");
     }
     TACO_EMBEDDING_RETURN_IF_ERROR(ValidateInitializer(parsed));
     *spec = parsed;

@@ -110,8 +110,8 @@ TEST(InitializerTest, TruncatedNormalEndsAtTwoDeviations) {
   EXPECT_NEAR(Deviation(values), 0.87962566, 0.003);
   EXPECT_LE(*std::max_element(values.begin(), values.end()), 2.0f);
   EXPECT_GE(*std::min_element(values.begin(), values.end()), -2.0f);
-  EXPECT_LT(KolmogorovSmirnov(
-                values, [&](double x) { return (NormalCdf(x) - tail) / (1.0 - 2.0 * tail); }),
+  EXPECT_LT(KolmogorovSmirnov(values,
+                              [&](double x) { return (NormalCdf(x) - tail) / (1.0 - 2.0 * tail); }),
             1.95);
 }
 
@@ -156,7 +156,8 @@ TEST(InitializerTest, EveryBitIsFair) {
   }
   for (int n = 0; n < 16; ++n) {
     for (float value : Row(spec, -n, 4096)) {
-      for (int bit = 0; bit < 24; ++bit) over_elements[bit] += static_cast<uint32_t>(value) >> bit & 1;
+      for (int bit = 0; bit < 24; ++bit)
+        over_elements[bit] += static_cast<uint32_t>(value) >> bit & 1;
     }
   }
   for (int bit = 0; bit < 24; ++bit) {  // the deviation is 128
@@ -245,13 +246,33 @@ TEST(InitializerTest, ParsesWhatIsDocumented) {
 }
 
 TEST(InitializerTest, RefusesAnythingElseAndSaysWhatIsAllowed) {
-  for (const char* text :
-       {"", "zero", "zeros:", "zeros:1", "constant", "constant:", "constant:x", "constant:1,2",
-        "uniform:1", "uniform:1,", "uniform:1,2,3", "uniform:1,0", "uniform:0,1 ", " uniform:0,1",
-        "normal:0,-1", "normal:nan,1", "normal:0,inf", "uniform:-3e38,3e38", "uniform:0,1e39",
-        "glorot_uniform:1", "uniform:0,1;", "uniform:0,1;seed", "uniform:0,1;seed=",
-        "uniform:0,1;seed=-1", "uniform:0,1;seed=18446744073709551616", "uniform:0,1;sead=1",
-        "zeros;seed=1;seed=2"}) {
+  for (const char* text : {"",
+                           "zero",
+                           "zeros:",
+                           "zeros:1",
+                           "constant",
+                           "constant:",
+                           "constant:x",
+                           "constant:1,2",
+                           "uniform:1",
+                           "uniform:1,",
+                           "uniform:1,2,3",
+                           "uniform:1,0",
+                           "uniform:0,1 ",
+                           " uniform:0,1",
+                           "normal:0,-1",
+                           "normal:nan,1",
+                           "normal:0,inf",
+                           "uniform:-3e38,3e38",
+                           "uniform:0,1e39",
+                           "glorot_uniform:1",
+                           "uniform:0,1;",
+                           "uniform:0,1;seed",
+                           "uniform:0,1;seed=",
+                           "uniform:0,1;seed=-1",
+                           "uniform:0,1;seed=18446744073709551616",
+                           "uniform:0,1;sead=1",
+                           "zeros;seed=1;seed=2"}) {
     InitializerSpec spec;
     spec.seed = 77;
     const Status status = InitializerSpec::Parse(text, 4, &spec);

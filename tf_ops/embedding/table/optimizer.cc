@@ -40,9 +40,8 @@ Status CheckFtrl(const OptimizerStep& step) {
   }
   if (step.l1 < 0.0f || step.l2 < 0.0f || step.l2_shrinkage < 0.0f) {
     return InvalidArgument("FTRL got l1 = " + std::to_string(step.l1) +
-                           ", l2 = " + std::to_string(step.l2) +
-                           ", l2_shrinkage = " + std::to_string(step.l2_shrinkage) +
-                           ", none of which may be negative.");
+                           ", l2 = " + std::to_string(step.l2) + ", l2_shrinkage = " +
+                           std::to_string(step.l2_shrinkage) + ", none of which may be negative.");
   }
   if (step.lr_power > 0.0f) {
     return InvalidArgument("FTRL got learning_rate_power = " + std::to_string(step.lr_power) +
@@ -227,15 +226,15 @@ UpdateRowFn GetUpdateRow(const OptimizerSpec& spec, ValueType type) {
 }
 
 // The others differ in the name alone.
-#define TACO_DISPATCH(kernel)                    \
-  switch (ActiveSimd()) {                        \
-    case Simd::kAvx512:                          \
-      return v4::kernel(type);                   \
-    case Simd::kAvx2:                            \
-      return v3::kernel(type);                   \
-    case Simd::kBaseline:                        \
-      break;                                     \
-  }                                              \
+#define TACO_DISPATCH(kernel)  \
+  switch (ActiveSimd()) {      \
+    case Simd::kAvx512:        \
+      return v4::kernel(type); \
+    case Simd::kAvx2:          \
+      return v3::kernel(type); \
+    case Simd::kBaseline:      \
+      break;                   \
+  }                            \
   return v2::kernel(type)
 
 LambDirectionFn GetLambDirection(ValueType type) { TACO_DISPATCH(LambDirectionKernel); }

@@ -59,8 +59,8 @@ struct OptimizerStep {
   // In double, because Keras subtracts its betas from 1 before it rounds to float32: 1 - 0.999 is
   // 0.001f, while 1 - 0.999f is 0.00099998713f. TensorFlow's own kernels do the latter: for their
   // results pass the beta rounded to float32.
-  double beta1 = 0.9;         // Adam family; momentum of Momentum and RMSprop
-  double beta2 = 0.999;       // Adam family; rho of RMSprop and Adadelta
+  double beta1 = 0.9;    // Adam family; momentum of Momentum and RMSprop
+  double beta2 = 0.999;  // Adam family; rho of RMSprop and Adadelta
   float epsilon = 1e-7f;
   float weight_decay = 0.0f;  // decoupled, for every kind: w -= lr wd w before the update
   float l1 = 0.0f;            // FTRL
@@ -78,13 +78,13 @@ Status ValidateStep(const OptimizerSpec& spec, const OptimizerStep& step);
 // float32) are rounded to float32 before they are subtracted from 1; the rest is float32.
 struct StepConstants {
   OptimizerStep h;
-  float beta1 = 0.0f;            // h.beta1, h.beta2 rounded
+  float beta1 = 0.0f;  // h.beta1, h.beta2 rounded
   float beta2 = 0.0f;
   float one_minus_beta1 = 1.0f;  // 1 - h.beta1, 1 - h.beta2 in double, then rounded
   float one_minus_beta2 = 1.0f;
-  float alpha = 0.0f;            // Adam: lr sqrt(1 - beta2^t) / (1 - beta1^t)
-  float m_divisor = 1.0f;        // LAMB: 1 - beta1^t
-  float v_divisor = 1.0f;        // LAMB: 1 - beta2^t
+  float alpha = 0.0f;      // Adam: lr sqrt(1 - beta2^t) / (1 - beta1^t)
+  float m_divisor = 1.0f;  // LAMB: 1 - beta1^t
+  float v_divisor = 1.0f;  // LAMB: 1 - beta2^t
 };
 StepConstants PrepareStep(const OptimizerSpec& spec, const OptimizerStep& step);
 

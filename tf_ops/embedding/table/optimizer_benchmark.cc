@@ -39,8 +39,10 @@ void BM_UpdateRow(benchmark::State& state, OptimizerKind kind, uint32_t flags, V
   state.SetLabel(SimdLevel());
 }
 
-#define TACO_BENCHMARK(name, kind, flags, type)                                                   \
-  BENCHMARK_CAPTURE(BM_UpdateRow, name, OptimizerKind::kind, flags, ValueType::type)->Arg(16)->Arg(64)
+#define TACO_BENCHMARK(name, kind, flags, type)                                      \
+  BENCHMARK_CAPTURE(BM_UpdateRow, name, OptimizerKind::kind, flags, ValueType::type) \
+      ->Arg(16)                                                                      \
+      ->Arg(64)
 
 TACO_BENCHMARK(sgd, kSgd, 0, kFloat32);
 TACO_BENCHMARK(momentum, kMomentum, 0, kFloat32);

@@ -174,20 +174,20 @@ void LoadAdd(const void* in, float* __restrict out, int dim) {
 }  // namespace
 
 // Calls `select` with the type that `type` stands for.
-#define TACO_WITH_VALUE_TYPE(type, select)              \
-  switch (type) {                                       \
-    case ValueType::kBFloat16: {                        \
-      using Value = BFloat16;                           \
-      return select;                                    \
-    }                                                   \
-    case ValueType::kFloat16: {                         \
-      using Value = Float16;                            \
-      return select;                                    \
-    }                                                   \
-    case ValueType::kFloat32:                           \
-      break;                                            \
-  }                                                     \
-  using Value = Float32;                                \
+#define TACO_WITH_VALUE_TYPE(type, select) \
+  switch (type) {                          \
+    case ValueType::kBFloat16: {           \
+      using Value = BFloat16;              \
+      return select;                       \
+    }                                      \
+    case ValueType::kFloat16: {            \
+      using Value = Float16;               \
+      return select;                       \
+    }                                      \
+    case ValueType::kFloat32:              \
+      break;                               \
+  }                                        \
+  using Value = Float32;                   \
   return select
 
 UpdateRowFn UpdateRowKernel(const OptimizerSpec& spec, ValueType type) {

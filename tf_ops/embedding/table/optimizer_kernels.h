@@ -5,12 +5,12 @@
 
 #include "tf_ops/embedding/table/optimizer.h"
 
-#define TACO_DECLARE_OPTIMIZER_KERNELS                                 \
+#define TACO_DECLARE_OPTIMIZER_KERNELS                                    \
   UpdateRowFn UpdateRowKernel(const OptimizerSpec& spec, ValueType type); \
-  LambDirectionFn LambDirectionKernel(ValueType type);                 \
-  AddScaledFn AddScaledKernel(ValueType type);                         \
-  LoadFn LoadKernel(ValueType type);                                   \
-  LoadFn LoadAddKernel(ValueType type);                                \
+  LambDirectionFn LambDirectionKernel(ValueType type);                    \
+  AddScaledFn AddScaledKernel(ValueType type);                            \
+  LoadFn LoadKernel(ValueType type);                                      \
+  LoadFn LoadAddKernel(ValueType type);                                   \
   void StoreKernel(ValueType type, const float* in, void* out, int dim);
 
 namespace taco {

@@ -104,8 +104,8 @@ TEST(OptimizerTest, LambFollowsItsFormulaOverTheRowsOfABatch) {
       mw[i] -= mw[i] * 0.02 * 0.01;
       mm[i] = 0.9 * mm[i] + 0.1 * g[i];
       mv[i] = 0.999 * mv[i] + 0.001 * g[i] * g[i];
-      model_update[i] = mm[i] / (1.0 - std::pow(0.9, t)) /
-                        (std::sqrt(mv[i] / (1.0 - std::pow(0.999, t))) + 1e-6);
+      model_update[i] =
+          mm[i] / (1.0 - std::pow(0.9, t)) / (std::sqrt(mv[i] / (1.0 - std::pow(0.999, t))) + 1e-6);
       model_weight_sq += mw[i] * mw[i];
       model_update_sq += model_update[i] * model_update[i];
     }
@@ -132,9 +132,8 @@ TEST(OptimizerTest, SparseAdamMakesUpForTheStepsARowMissed) {
   for (step.step = 1; step.step <= 200; ++step.step) {
     const bool touched = step.step % 17 == 3 || step.step < 5;
     const std::vector<float> g = Normals(kDim, 1.0f, static_cast<uint32_t>(step.step));
-    GetUpdateRow(dense, ValueType::kFloat32)(w1.data(), s1.data(),
-                                             touched ? g.data() : zero.data(), kDim,
-                                             PrepareStep(dense, step));
+    GetUpdateRow(dense, ValueType::kFloat32)(w1.data(), s1.data(), touched ? g.data() : zero.data(),
+                                             kDim, PrepareStep(dense, step));
     if (!touched) continue;
     GetUpdateRow(sparse, ValueType::kFloat32)(w2.data(), s2.data(), g.data(), kDim,
                                               PrepareStep(sparse, step));

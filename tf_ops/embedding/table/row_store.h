@@ -25,7 +25,7 @@ inline constexpr RowHandle kNoRow = 0xFFFFFFFFu;
 
 class RowStore {
  public:
-  static constexpr size_t kSlabTarget = size_t{32} << 10;
+  static constexpr size_t kSlabTarget = size_t{16} << 10;
 
   // The k of 2^k rows a slab, for rows of `stride` bytes.
   static int RowsPerSlabLog2(size_t stride) {
@@ -36,7 +36,10 @@ class RowStore {
 
   // The arena's slabs must hold 2^RowsPerSlabLog2(stride) rows.
   RowStore(size_t stride, SlabArena* arena)
-      : stride_(stride), shift_(RowsPerSlabLog2(stride)), mask_((1u << shift_) - 1), arena_(arena) {}
+      : stride_(stride),
+        shift_(RowsPerSlabLog2(stride)),
+        mask_((1u << shift_) - 1),
+        arena_(arena) {}
   ~RowStore() { FreeAll(); }
   RowStore(const RowStore&) = delete;
   RowStore& operator=(const RowStore&) = delete;

@@ -3,6 +3,7 @@
 #define TF_OPS_EMBEDDING_TABLE_SHARD_H_
 
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -46,15 +47,14 @@ struct alignas(64) Shard {
     side->Push(rows->Row(handle), rows->stride());
   }
 
-  // A row for a key that is absent, entered in the index; header set, all else unspecified.
-  // kNoRow: no memory.
+  // A row for a key that is absent, entered in the index; header set, all else zero (padding too:
+  // equal tables give equal files). kNoRow: no memory.
   RowHandle Insert(uint64_t hash, int64_t key) {
     const RowHandle handle = rows->Allocate();
     if (handle == kNoRow) return kNoRow;
-    RowHeader* header = RowLayout::Header(rows->Row(handle));
-    header->key = key;
-    header->freq = 0;
-    header->step = 0;
+    uint8_t* row = rows->Row(handle);
+    std::memset(row, 0, rows->stride());
+    RowLayout::Header(row)->key = key;
     if (!index->Insert(hash, handle)) {
       rows->Free(handle);
       return kNoRow;

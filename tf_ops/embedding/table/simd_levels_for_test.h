@@ -21,11 +21,11 @@ struct SimdLevelForTest {
   decltype(&v2::StoreKernel) store;
 };
 
-// The baseline first. One level alone on an old CPU: then there is nothing to compare.
+// In the order of enum Simd. One alone on an old CPU: then there is nothing to compare.
 inline std::vector<SimdLevelForTest> SimdLevelsForTest() {
-  std::vector<SimdLevelForTest> levels = {
-      {"v2", v2::UpdateRowKernel, v2::LambDirectionKernel, v2::AddScaledKernel, v2::LoadKernel,
-       v2::LoadAddKernel, v2::StoreKernel}};
+  std::vector<SimdLevelForTest> levels = {{"v2", v2::UpdateRowKernel, v2::LambDirectionKernel,
+                                           v2::AddScaledKernel, v2::LoadKernel, v2::LoadAddKernel,
+                                           v2::StoreKernel}};
   if (CpuSimd() >= Simd::kAvx2) {
     levels.push_back({"v3", v3::UpdateRowKernel, v3::LambDirectionKernel, v3::AddScaledKernel,
                       v3::LoadKernel, v3::LoadAddKernel, v3::StoreKernel});

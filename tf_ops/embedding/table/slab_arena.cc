@@ -29,10 +29,12 @@ uint8_t* MapAligned(size_t bytes) {
 
 }  // namespace
 
-SlabArena::SlabArena(size_t slab_bytes) : slab_bytes_(RoundUp(std::max<size_t>(slab_bytes, 64), 64)) {}
+SlabArena::SlabArena(size_t slab_bytes)
+    : slab_bytes_(RoundUp(std::max<size_t>(slab_bytes, 64), 64)) {}
 
 SlabArena::~SlabArena() {
-  for (const auto& [address, chunk] : chunks_) munmap(reinterpret_cast<void*>(address), chunk.bytes);
+  for (const auto& [address, chunk] : chunks_)
+    munmap(reinterpret_cast<void*>(address), chunk.bytes);
 }
 
 uint8_t* SlabArena::MapChunk() {
@@ -44,6 +46,7 @@ uint8_t* SlabArena::MapChunk() {
   Chunk chunk;
   chunk.bytes = bytes;
   chunk.slabs = bytes / slab_bytes_;
+  chunk.is_free.resize(chunk.slabs, false);
   newest_ = reinterpret_cast<uintptr_t>(base);
   chunks_.emplace(newest_, std::move(chunk));
   mapped_bytes_ += bytes;
@@ -61,6 +64,7 @@ uint8_t* SlabArena::Allocate() {
     Chunk& chunk = it->second;
     const uint32_t slot = chunk.free_list.back();
     chunk.free_list.pop_back();
+    chunk.is_free[slot] = false;
     ++chunk.live;
     ++live_slabs_;
     return reinterpret_cast<uint8_t*>(it->first) + slot * slab_bytes_;
@@ -91,13 +95,20 @@ void SlabArena::Free(uint8_t* slab) {
     chunks_.erase(it);
     return;
   }
-  const uintptr_t first_page = RoundUp(address, kPage);
-  const uintptr_t end_page = (address + slab_bytes_) / kPage * kPage;
+  // Whole pages only; the page shared with a neighbour goes with whichever is freed last.
+  const size_t slot = (address - it->first) / slab_bytes_;
+  const bool whole = slab_bytes_ >= kPage;
+  const bool before = whole && slot > 0 && chunk.is_free[slot - 1];
+  const bool after = whole && slot + 1 < chunk.carved && chunk.is_free[slot + 1];
+  const uintptr_t end = address + slab_bytes_;
+  const uintptr_t first_page = before ? address / kPage * kPage : RoundUp(address, kPage);
+  const uintptr_t end_page = after ? RoundUp(end, kPage) : end / kPage * kPage;
   if (end_page > first_page) {
     madvise(reinterpret_cast<void*>(first_page), end_page - first_page, MADV_DONTNEED);
   }
+  chunk.is_free[slot] = true;
   if (chunk.free_list.empty()) with_free_.push_back(it->first);
-  chunk.free_list.push_back(static_cast<uint32_t>((address - it->first) / slab_bytes_));
+  chunk.free_list.push_back(static_cast<uint32_t>(slot));
 }
 
 size_t SlabArena::bytes() const {

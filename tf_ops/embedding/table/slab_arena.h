@@ -43,19 +43,20 @@ class SlabArena {
  private:
   struct Chunk {
     size_t bytes = 0;
-    size_t slabs = 0;    // that fit
-    size_t carved = 0;   // handed out at least once, from the front
-    size_t live = 0;     // in use now
+    size_t slabs = 0;                 // that fit
+    size_t carved = 0;                // handed out at least once, from the front
+    size_t live = 0;                  // in use now
     std::vector<uint32_t> free_list;  // carved and free
+    std::vector<bool> is_free;        // by slab; for those carved
   };
 
   uint8_t* MapChunk();
 
   const size_t slab_bytes_;
   mutable std::mutex mu_;
-  std::map<uintptr_t, Chunk> chunks_;    // by address of the first slab
-  std::vector<uintptr_t> with_free_;     // chunks that had a free slab when pushed
-  uintptr_t newest_ = 0;                 // the chunk being carved
+  std::map<uintptr_t, Chunk> chunks_;  // by address of the first slab
+  std::vector<uintptr_t> with_free_;   // chunks that had a free slab when pushed
+  uintptr_t newest_ = 0;               // the chunk being carved
   size_t mapped_bytes_ = 0;
   size_t live_slabs_ = 0;
 };

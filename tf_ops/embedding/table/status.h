@@ -55,10 +55,10 @@ inline Status Unavailable(std::string message) {
 }  // namespace embedding
 }  // namespace taco
 
-#define TACO_EMBEDDING_RETURN_IF_ERROR(expr)              \
-  do {                                                    \
-    ::taco::embedding::Status taco_status_ = (expr);      \
-    if (!taco_status_.ok()) return taco_status_;          \
+#define TACO_EMBEDDING_RETURN_IF_ERROR(expr)         \
+  do {                                               \
+    ::taco::embedding::Status taco_status_ = (expr); \
+    if (!taco_status_.ok()) return taco_status_;     \
   } while (0)
 
 #endif  // TF_OPS_EMBEDDING_TABLE_STATUS_H_

@@ -159,9 +159,9 @@ TableStats Table::Stats() const {
   }
   stats.bytes += stats.index_bytes;
   stats.payload_bytes =
-      stats.rows * static_cast<int64_t>(sizeof(int64_t) + row.vector_bytes +
-                                        4 * (static_cast<size_t>(row.num_slots) * row.dim +
-                                             row.num_scalars));
+      stats.rows *
+      static_cast<int64_t>(sizeof(int64_t) + row.vector_bytes +
+                           4 * (static_cast<size_t>(row.num_slots) * row.dim + row.num_scalars));
   stats.load = capacity == 0 ? 0.0 : static_cast<double>(stats.rows) / capacity;
   stats.mean_probe = sampled == 0 ? 0.0 : static_cast<double>(probes_in_all) / sampled;
   stats.lookups = impl_->lookups.load(std::memory_order_relaxed);

@@ -50,17 +50,17 @@ struct TableOptions {
 
 struct TableStats {
   int64_t rows = 0;
-  int64_t bytes = 0;           // held from the system: index, rows, free space in slabs
-  int64_t payload_bytes = 0;   // rows * (key + vector + slots)
+  int64_t bytes = 0;          // held from the system: index, rows, free space in slabs
+  int64_t payload_bytes = 0;  // rows * (key + vector + slots)
   int64_t index_bytes = 0;
-  int64_t free_rows = 0;       // erased rows whose place waits for reuse
-  double load = 0.0;           // live entries over entries the index has room for
-  double mean_probe = 0.0;     // buckets read per successful lookup
+  int64_t free_rows = 0;    // erased rows whose place waits for reuse
+  double load = 0.0;        // live entries over entries the index has room for
+  double mean_probe = 0.0;  // buckets read per successful lookup
   int64_t max_probe = 0;
-  int64_t growths = 0;         // segments split so far
-  int64_t shrinks = 0;         // shards compacted so far
-  int64_t lookups = 0;         // keys asked for
-  int64_t hits = 0;            // of those, keys that were there
+  int64_t growths = 0;  // segments split so far
+  int64_t shrinks = 0;  // shards compacted so far
+  int64_t lookups = 0;  // keys asked for
+  int64_t hits = 0;     // of those, keys that were there
   int64_t inserts = 0;
   int64_t erases = 0;
 };

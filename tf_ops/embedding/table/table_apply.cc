@@ -23,7 +23,7 @@ struct Distinct {
   std::vector<uint32_t> slots;  // open addressing: position of a distinct key's first item
   std::vector<uint32_t> firsts;
   std::vector<uint32_t> next;
-  std::vector<uint32_t> last;   // by position of the first: the end of its chain
+  std::vector<uint32_t> last;  // by position of the first: the end of its chain
 
   void Find(const int64_t* keys, const BatchPlan& plan, const uint32_t* items, int64_t count) {
     size_t size = 16;
@@ -35,7 +35,8 @@ struct Distinct {
     for (uint32_t p = 0; p < count; ++p) {
       const int64_t key = keys[items[p]];
       size_t slot = (plan.hashes[items[p]] >> 3) & (size - 1);
-      while (slots[slot] != kNone && keys[items[slots[slot]]] != key) slot = (slot + 1) & (size - 1);
+      while (slots[slot] != kNone && keys[items[slots[slot]]] != key)
+        slot = (slot + 1) & (size - 1);
       if (slots[slot] == kNone) {
         slots[slot] = p;
         last[p] = p;
@@ -77,7 +78,7 @@ struct Gradients {
 
 // What LAMB remembers of one shard between its two passes.
 struct LambPass {
-  std::vector<uint32_t> items;   // one per row updated
+  std::vector<uint32_t> items;    // one per row updated
   std::vector<float> directions;  // (rows, dim)
   double weight_sq = 0.0;
   double update_sq = 0.0;
@@ -113,59 +114,56 @@ Status Table::Apply(const int64_t* keys, int64_t n, ValueType grad_type, const v
   std::array<LambPass, kNumShards> passes;
   std::atomic<bool> no_memory{false};
 
-  impl_->Mutate(keys, n, executor, [&](Shard* shard, const BatchPlan& plan, const uint32_t* items,
-                                       int64_t count) {
-    static thread_local Distinct distinct;
-    std::vector<float> sum(layout.dim);
-    distinct.Find(keys, plan, items, count);
-    LambPass* pass = lamb ? &passes[shard - impl_->shards.data()] : nullptr;
-    const int64_t rows = static_cast<int64_t>(distinct.firsts.size());
-    if (lamb) {
-      pass->items.reserve(rows);
-      pass->directions.reserve(rows * layout.dim);
-    }
-    uint32_t block_items[kBlock];
-    for (int64_t first = 0; first < rows; first += kBlock) {
-      const int block = static_cast<int>(std::min<int64_t>(kBlock, rows - first));
-      for (int i = 0; i < block; ++i) {
-        block_items[i] = items[distinct.firsts[first + i]];
-        __builtin_prefetch(gradients.Row(block_items[i]));
-      }
-      impl_->PrefetchBlock(*shard, plan, block_items, block);
-      for (int i = 0; i < block; ++i) {
-        const uint32_t item = block_items[i];
-        RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
-        uint8_t* row;
-        if (handle != kNoRow) {
-          shard->Preserve(handle);
-          row = shard->rows->Row(handle);
-        } else {
-          handle = shard->Insert(plan.hashes[item], keys[item]);
-          if (handle == kNoRow) {
-            no_memory = true;
-            continue;
+  impl_->Mutate(
+      keys, n, executor,
+      [&](Shard* shard, const BatchPlan& plan, const uint32_t* items, int64_t count) {
+        static thread_local Distinct distinct;
+        std::vector<float> sum(layout.dim);
+        distinct.Find(keys, plan, items, count);
+        LambPass* pass = lamb ? &passes[shard - impl_->shards.data()] : nullptr;
+        const int64_t rows = static_cast<int64_t>(distinct.firsts.size());
+        if (lamb) {
+          pass->items.reserve(rows);
+          pass->directions.reserve(rows * layout.dim);
+        }
+        const auto item_of = [&](int64_t u) {
+          const uint32_t item = items[distinct.firsts[u]];
+          __builtin_prefetch(gradients.Row(item));
+          return item;
+        };
+        VisitPrefetched(*shard, plan, rows, item_of, [&](int64_t u) {
+          const uint32_t position = distinct.firsts[u];
+          const uint32_t item = items[position];
+          RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
+          uint8_t* row;
+          if (handle != kNoRow) {
+            shard->Preserve(handle);
+            row = shard->rows->Row(handle);
+          } else {
+            handle = shard->Insert(plan.hashes[item], keys[item]);
+            if (handle == kNoRow) {
+              no_memory = true;
+              return;
+            }
+            row = shard->rows->Row(handle);
+            InitializeVector(impl_->options.initializer, impl_->table_id, keys[item],
+                             layout.value_type, layout.dim, RowLayout::Vector(row));
+            InitializeSlots(impl_->optimizer, layout.dim, layout.Slots(row));
           }
-          row = shard->rows->Row(handle);
-          InitializeVector(impl_->options.initializer, impl_->table_id, keys[item],
-                           layout.value_type, layout.dim, RowLayout::Vector(row));
-          InitializeSlots(impl_->optimizer, layout.dim, layout.Slots(row));
-        }
-        uint32_t times = 0;
-        const float* grad =
-            gradients.Sum(distinct, items, distinct.firsts[first + i], sum.data(), &times);
-        if (!lamb) {
-          update(RowLayout::Vector(row), layout.Slots(row), grad, layout.dim, constants);
-        } else {
-          const size_t at = pass->directions.size();
-          pass->directions.resize(at + layout.dim);
-          direction(RowLayout::Vector(row), layout.Slots(row), grad, layout.dim, constants,
-                    pass->directions.data() + at, &pass->weight_sq, &pass->update_sq);
-          pass->items.push_back(item);
-        }
-        Touch(RowLayout::Header(row), times, step.step);
-      }
-    }
-  });
+          uint32_t times = 0;
+          const float* grad = gradients.Sum(distinct, items, position, sum.data(), &times);
+          if (!lamb) {
+            update(RowLayout::Vector(row), layout.Slots(row), grad, layout.dim, constants);
+          } else {
+            const size_t at = pass->directions.size();
+            pass->directions.resize(at + layout.dim);
+            direction(RowLayout::Vector(row), layout.Slots(row), grad, layout.dim, constants,
+                      pass->directions.data() + at, &pass->weight_sq, &pass->update_sq);
+            pass->items.push_back(item);
+          }
+          Touch(RowLayout::Header(row), times, step.step);
+        });
+      });
 
   if (lamb) {
     double weight_sq = 0.0;
@@ -189,8 +187,8 @@ Status Table::Apply(const int64_t* keys, int64_t n, ValueType grad_type, const v
         const RowHandle handle = shard.index->Find(HashKey(key), key);
         if (handle == kNoRow) continue;
         shard.Preserve(handle);
-        add(RowLayout::Vector(shard.rows->Row(handle)), passes[s].directions.data() + i * layout.dim,
-            scale, layout.dim);
+        add(RowLayout::Vector(shard.rows->Row(handle)),
+            passes[s].directions.data() + i * layout.dim, scale, layout.dim);
       }
     });
   }

@@ -73,8 +73,10 @@ void BM_AdamApply(benchmark::State& state) {
   OptimizerStep step;
   int64_t at = 0;
   for (auto _ : state) {
-    if (!table->Apply(keys.data() + at, kBatch, ValueType::kFloat32, grads.data(), spec, step,
-                      &executor).ok()) {
+    if (!table
+             ->Apply(keys.data() + at, kBatch, ValueType::kFloat32, grads.data(), spec, step,
+                     &executor)
+             .ok()) {
       state.SkipWithError("apply failed");
     }
     ++step.step;
@@ -85,7 +87,8 @@ void BM_AdamApply(benchmark::State& state) {
 BENCHMARK(BM_AdamApply)->ArgsProduct({{16, 64}, {1000000}});
 
 void BM_InsertWhileGrowing(benchmark::State& state) {
-  for (auto _ : state) benchmark::DoNotOptimize(FilledTable(16, state.range(0), OptimizerKind::kNone));
+  for (auto _ : state)
+    benchmark::DoNotOptimize(FilledTable(16, state.range(0), OptimizerKind::kNone));
   state.SetItemsProcessed(state.iterations() * state.range(0));
 }
 BENCHMARK(BM_InsertWhileGrowing)->Arg(1000000)->Arg(4000000)->Unit(benchmark::kMillisecond);

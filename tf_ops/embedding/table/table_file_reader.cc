@@ -119,8 +119,8 @@ Status TableFileReader::ReadBlock(const uint8_t* block_header) {
 Status TableFileReader::ReadFooter(const uint8_t* begin) {
   uint8_t footer[kFooterBytes];
   std::memcpy(footer, begin, kBlockHeaderBytes);
-  TACO_EMBEDDING_RETURN_IF_ERROR(ReadExactly(footer + kBlockHeaderBytes,
-                                             kFooterBytes - kBlockHeaderBytes, "the footer"));
+  TACO_EMBEDDING_RETURN_IF_ERROR(
+      ReadExactly(footer + kBlockHeaderBytes, kFooterBytes - kBlockHeaderBytes, "the footer"));
   const size_t covered = kFooterBytes - kCrcBytes;
   if (Crc32c(header_crc_, footer, covered) != GetNumber<uint32_t>(footer + covered)) {
     return Corrupt("the footer's checksum is wrong");

@@ -70,13 +70,13 @@ TEST_P(RoundTripTest, GivesBackEveryRowAndField) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    All, RoundTripTest,
-    testing::Combine(testing::Values(OptimizerKind::kNone, OptimizerKind::kAdam,
-                                     OptimizerKind::kSparseAdam),
-                     testing::Values(ValueType::kFloat32, ValueType::kBFloat16,
-                                     ValueType::kFloat16),
-                     testing::Values(5, 4096)));
+INSTANTIATE_TEST_SUITE_P(All, RoundTripTest,
+                         testing::Combine(testing::Values(OptimizerKind::kNone,
+                                                          OptimizerKind::kAdam,
+                                                          OptimizerKind::kSparseAdam),
+                                          testing::Values(ValueType::kFloat32, ValueType::kBFloat16,
+                                                          ValueType::kFloat16),
+                                          testing::Values(5, 4096)));
 
 TEST(TableFileTest, DoesNotDependOnHowRowsAreHandedOver) {
   const TableFileInfo info = MakeInfo(OptimizerKind::kAdam, ValueType::kFloat32, 64, 12000);
@@ -102,20 +102,20 @@ TEST(TableFileTest, LiesInTheFileAsDocumented) {
     return word;
   };
   EXPECT_EQ(std::string(bytes.begin(), bytes.begin() + 8), "\x89TACOEMB");
-  EXPECT_EQ(at(8), 1u);               // format version
-  EXPECT_EQ(at(12), 92u + 9u + 4u);   // header bytes
-  EXPECT_EQ(at(16), 3u);              // dim
-  EXPECT_EQ(at(20), 1u);              // bfloat16
-  EXPECT_EQ(at(24), 2u);              // slots
-  EXPECT_EQ(at(28), 1u);              // scalars
+  EXPECT_EQ(at(8), 1u);              // format version
+  EXPECT_EQ(at(12), 92u + 9u + 4u);  // header bytes
+  EXPECT_EQ(at(16), 3u);             // dim
+  EXPECT_EQ(at(20), 1u);             // bfloat16
+  EXPECT_EQ(at(24), 2u);             // slots
+  EXPECT_EQ(at(28), 1u);             // scalars
   EXPECT_EQ(at(32), stride);
-  EXPECT_EQ(at(36), 5u);              // SparseAdam
-  EXPECT_EQ(at(40), 0u);              // flags
-  EXPECT_EQ(at(44), 0x3E000000u);     // 0.125f
-  EXPECT_EQ(at(56), 2u);              // uniform
-  EXPECT_EQ(at(72), 42u);             // seed
-  EXPECT_EQ(at(80), 2u);              // rows
-  EXPECT_EQ(at(88), 9u);              // bytes of the name
+  EXPECT_EQ(at(36), 5u);           // SparseAdam
+  EXPECT_EQ(at(40), 0u);           // flags
+  EXPECT_EQ(at(44), 0x3E000000u);  // 0.125f
+  EXPECT_EQ(at(56), 2u);           // uniform
+  EXPECT_EQ(at(72), 42u);          // seed
+  EXPECT_EQ(at(80), 2u);           // rows
+  EXPECT_EQ(at(88), 9u);           // bytes of the name
   EXPECT_EQ(std::string(bytes.begin() + 92, bytes.begin() + 101), "user/item");
   const size_t block = HeaderBytes(info);
   EXPECT_EQ(at(block), 2u);
@@ -165,8 +165,7 @@ TEST(TableFileTest, RefusesPartsOfDifferentFiles) {
   const auto first = good.begin() + HeaderBytes(info);
 
   Bytes swapped = good;
-  std::swap_ranges(swapped.begin() + HeaderBytes(info),
-                   swapped.begin() + HeaderBytes(info) + block,
+  std::swap_ranges(swapped.begin() + HeaderBytes(info), swapped.begin() + HeaderBytes(info) + block,
                    swapped.begin() + HeaderBytes(info) + block);
   ExpectRefused(swapped, "two blocks swapped");
 
@@ -205,10 +204,11 @@ TEST(TableFileTest, RefusesImpossibleFieldsUnderARightChecksum) {
   const struct {
     size_t offset;
     uint32_t value;
-  } changes[] = {{16, 0},          {16, 4097},  {16, 0xFFFFFFFF}, {20, 3},    {20, 0xFFFFFFFF},
-                 {24, 1},          {24, 1u << 30}, {28, 1},       {28, 77},   {32, 0},
-                 {32, 0xFFFFFFF8}, {36, 10},    {36, 0xFFFFFFFF}, {40, 1u << 9}, {40, kAmsgrad},
-                 {44, 0x7FC00000}, {56, 5},     {60, 0x7F800000}, {68, 1},    {84, 0x80000000}};
+  } changes[] = {{16, 0},          {16, 4097},       {16, 0xFFFFFFFF}, {20, 3},
+                 {20, 0xFFFFFFFF}, {24, 1},          {24, 1u << 30},   {28, 1},
+                 {28, 77},         {32, 0},          {32, 0xFFFFFFF8}, {36, 10},
+                 {36, 0xFFFFFFFF}, {40, 1u << 9},    {40, kAmsgrad},   {44, 0x7FC00000},
+                 {56, 5},          {60, 0x7F800000}, {68, 1},          {84, 0x80000000}};
   for (const auto& change : changes) {
     Bytes bad = good;
     std::memcpy(bad.data() + change.offset, &change.value, 4);

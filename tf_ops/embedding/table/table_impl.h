@@ -14,6 +14,7 @@
 #ifndef TF_OPS_EMBEDDING_TABLE_TABLE_IMPL_H_
 #define TF_OPS_EMBEDDING_TABLE_TABLE_IMPL_H_
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <condition_variable>
@@ -33,10 +34,12 @@
 namespace taco {
 namespace embedding {
 
-// Keys are processed in blocks: first all index lines of a block are prefetched, then all rows,
-// then the work is done. Large enough to keep every line-fill buffer busy, small enough to stay in
-// the L1 cache.
-inline constexpr int kBlock = 64;
+// Keys between two stages of a pipeline (index line, row, work): enough to cover a cache miss, few
+// enough for each line to find a line-fill buffer and to stay in the L1 cache until it is used.
+inline constexpr int64_t kMaxAhead = 8;
+inline int64_t KeysAhead(size_t row_bytes) {
+  return std::clamp<int64_t>(static_cast<int64_t>(2048 / row_bytes), 2, kMaxAhead);
+}
 
 // A batch sorted by shard. items[begin[s] .. begin[s + 1]) are the positions of shard s's keys, in
 // their order in the batch.
@@ -68,10 +71,6 @@ class Table::Impl {
   void Mutate(const int64_t* keys, int64_t n, Executor* executor,
               const std::function<void(Shard*, const BatchPlan&, const uint32_t*, int64_t)>& work);
 
-  // Prefetches what `count` (<= kBlock) items of one shard will touch.
-  void PrefetchBlock(const Shard& shard, const BatchPlan& plan, const uint32_t* items,
-                     int count) const;
-
   Status CheckBatch(int64_t n) const;
   Status OutOfMemory() const;
   Status Relayout(const OptimizerSpec& spec);  // structural: slot and gate held
@@ -100,6 +99,33 @@ class Table::Impl {
   std::mutex pool_mu;
   std::vector<std::unique_ptr<BatchPlan>> plan_pool;
 };
+
+// Calls visit(i) for i = 0 ... count - 1, with the index line and the row of item(i) on their way
+// into the cache. item(i): position in the batch of a key of this shard.
+template <typename Item, typename Visit>
+void VisitPrefetched(const Shard& shard, const BatchPlan& plan, int64_t count, const Item& item,
+                     const Visit& visit) {
+  const Bucket* homes[2 * kMaxAhead];
+  constexpr int64_t kMask = 2 * kMaxAhead - 1;
+  const int64_t ahead = KeysAhead(shard.rows->stride());
+  const size_t touched = std::min<size_t>(shard.rows->stride(), 1024);
+  for (int64_t i = 0; i < count + 2 * ahead; ++i) {
+    if (i < count) {
+      homes[i & kMask] = shard.index->Home(plan.hashes[item(i)]);
+      __builtin_prefetch(homes[i & kMask], 1);
+    }
+    const int64_t follow = i - ahead;
+    if (follow >= 0 && follow < count) {
+      const RowHandle handle = Index::Candidate(homes[follow & kMask], plan.hashes[item(follow)]);
+      if (handle != kNoRow) {
+        const uint8_t* row = shard.rows->Row(handle);
+        for (size_t at = 0; at < touched; at += 64) __builtin_prefetch(row + at, 1);
+        __builtin_prefetch(row + touched - 1, 1);
+      }
+    }
+    if (i >= 2 * ahead) visit(i - 2 * ahead);
+  }
+}
 
 // Takes the structure slot and the gate for a structural change.
 class StructuralChange {

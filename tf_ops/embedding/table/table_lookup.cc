@@ -18,10 +18,6 @@ constexpr int64_t kKeysPerHold = 8192;
 // Work is shared out in pieces of at least this many keys.
 constexpr int64_t kKeysPerTask = 2048;
 
-// Keys between two stages of the pipeline: enough to cover a cache miss, few enough for every one
-// to have a line-fill buffer.
-constexpr int64_t kAhead = 8;
-
 using ShardSet = std::bitset<kNumShards>;
 
 class SharedLocks {
@@ -128,12 +124,13 @@ struct Reader {
   // Looks up keys[first .. end) with the locks held. Returns the hits.
   int64_t Pipeline(int64_t first, int64_t end) const {
     const ShardMap& map = GlobalShardMap();
-    InFlight ring[2 * kAhead];
-    constexpr int64_t kMask = 2 * kAhead - 1;
+    InFlight ring[2 * kMaxAhead];
+    constexpr int64_t kMask = 2 * kMaxAhead - 1;
+    const int64_t ahead = KeysAhead(touched);
     int64_t found = 0;
-    for (int64_t i = first; i < end + 2 * kAhead; ++i) {
-      const int64_t finish = i - 2 * kAhead;
-      const int64_t follow = i - kAhead;
+    for (int64_t i = first; i < end + 2 * ahead; ++i) {
+      const int64_t finish = i - 2 * ahead;
+      const int64_t follow = i - ahead;
       if (finish >= first) found += Finish(finish, ring[finish & kMask]);
       if (i < end) Start(i, map, &ring[i & kMask]);
       if (follow >= first && follow < end) Follow(&ring[follow & kMask]);

@@ -14,15 +14,12 @@ void CountUpdate(RowHeader* header) {
   if (header->freq < kMaxFreq) ++header->freq;
 }
 
-// Calls visit(item) for each of a shard's items, with their lines prefetched a block ahead.
 template <typename Visit>
-void VisitItems(const Table::Impl& impl, const Shard& shard, const BatchPlan& plan,
-                const uint32_t* items, int64_t count, const Visit& visit) {
-  for (int64_t first = 0; first < count; first += kBlock) {
-    const int block = static_cast<int>(std::min<int64_t>(kBlock, count - first));
-    impl.PrefetchBlock(shard, plan, items + first, block);
-    for (int i = 0; i < block; ++i) visit(items[first + i]);
-  }
+void VisitItems(const Shard& shard, const BatchPlan& plan, const uint32_t* items, int64_t count,
+                const Visit& visit) {
+  VisitPrefetched(
+      shard, plan, count, [items](int64_t i) { return items[i]; },
+      [&](int64_t i) { visit(items[i]); });
 }
 
 }  // namespace
@@ -39,27 +36,27 @@ Status Table::Upsert(const int64_t* keys, int64_t n, const void* values, Executo
   const RowLayout& layout = impl_->layout;
   const uint8_t* vectors = static_cast<const uint8_t*>(values);
   std::atomic<bool> no_memory{false};
-  impl_->Mutate(keys, n, executor, [&](Shard* shard, const BatchPlan& plan, const uint32_t* items,
-                                       int64_t count) {
-    VisitItems(*impl_, *shard, plan, items, count, [&](uint32_t item) {
-      RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
-      const bool fresh = handle == kNoRow;
-      if (fresh) {
-        handle = shard->Insert(plan.hashes[item], keys[item]);
-        if (handle == kNoRow) {
-          no_memory = true;
-          return;
-        }
-      } else {
-        shard->Preserve(handle);
-      }
-      uint8_t* row = shard->rows->Row(handle);
-      std::memcpy(RowLayout::Vector(row), vectors + item * layout.vector_bytes,
-                  layout.vector_bytes);
-      if (fresh) InitializeSlots(impl_->optimizer, layout.dim, layout.Slots(row));
-      CountUpdate(RowLayout::Header(row));
-    });
-  });
+  impl_->Mutate(keys, n, executor,
+                [&](Shard* shard, const BatchPlan& plan, const uint32_t* items, int64_t count) {
+                  VisitItems(*shard, plan, items, count, [&](uint32_t item) {
+                    RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
+                    const bool fresh = handle == kNoRow;
+                    if (fresh) {
+                      handle = shard->Insert(plan.hashes[item], keys[item]);
+                      if (handle == kNoRow) {
+                        no_memory = true;
+                        return;
+                      }
+                    } else {
+                      shard->Preserve(handle);
+                    }
+                    uint8_t* row = shard->rows->Row(handle);
+                    std::memcpy(RowLayout::Vector(row), vectors + item * layout.vector_bytes,
+                                layout.vector_bytes);
+                    if (fresh) InitializeSlots(impl_->optimizer, layout.dim, layout.Slots(row));
+                    CountUpdate(RowLayout::Header(row));
+                  });
+                });
   return no_memory ? impl_->OutOfMemory() : OkStatus();
 }
 
@@ -72,31 +69,32 @@ Status Table::Accumulate(const int64_t* keys, int64_t n, const void* values_or_d
   const LoadFn load = GetLoad(layout.value_type);
   const AddScaledFn add = GetAddScaled(layout.value_type);
   std::atomic<bool> no_memory{false};
-  impl_->Mutate(keys, n, executor, [&](Shard* shard, const BatchPlan& plan, const uint32_t* items,
-                                       int64_t count) {
-    std::vector<float> delta(layout.dim);
-    VisitItems(*impl_, *shard, plan, items, count, [&](uint32_t item) {
-      RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
-      const bool present = handle != kNoRow;
-      if (present != exists[item]) return;
-      const uint8_t* vector = vectors + item * layout.vector_bytes;
-      if (present) {
-        shard->Preserve(handle);
-        load(vector, delta.data(), layout.dim);
-        add(RowLayout::Vector(shard->rows->Row(handle)), delta.data(), 1.0f, layout.dim);
-      } else {
-        handle = shard->Insert(plan.hashes[item], keys[item]);
-        if (handle == kNoRow) {
-          no_memory = true;
-          return;
-        }
-        uint8_t* row = shard->rows->Row(handle);
-        std::memcpy(RowLayout::Vector(row), vector, layout.vector_bytes);
-        InitializeSlots(impl_->optimizer, layout.dim, layout.Slots(row));
-      }
-      CountUpdate(RowLayout::Header(shard->rows->Row(handle)));
-    });
-  });
+  impl_->Mutate(keys, n, executor,
+                [&](Shard* shard, const BatchPlan& plan, const uint32_t* items, int64_t count) {
+                  std::vector<float> delta(layout.dim);
+                  VisitItems(*shard, plan, items, count, [&](uint32_t item) {
+                    RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
+                    const bool present = handle != kNoRow;
+                    if (present != exists[item]) return;
+                    const uint8_t* vector = vectors + item * layout.vector_bytes;
+                    if (present) {
+                      shard->Preserve(handle);
+                      load(vector, delta.data(), layout.dim);
+                      add(RowLayout::Vector(shard->rows->Row(handle)), delta.data(), 1.0f,
+                          layout.dim);
+                    } else {
+                      handle = shard->Insert(plan.hashes[item], keys[item]);
+                      if (handle == kNoRow) {
+                        no_memory = true;
+                        return;
+                      }
+                      uint8_t* row = shard->rows->Row(handle);
+                      std::memcpy(RowLayout::Vector(row), vector, layout.vector_bytes);
+                      InitializeSlots(impl_->optimizer, layout.dim, layout.Slots(row));
+                    }
+                    CountUpdate(RowLayout::Header(shard->rows->Row(handle)));
+                  });
+                });
   return no_memory ? impl_->OutOfMemory() : OkStatus();
 }
 
@@ -107,22 +105,22 @@ Status Table::Erase(const int64_t* keys, int64_t n, Executor* executor, int64_t*
   TACO_EMBEDDING_RETURN_IF_ERROR(impl_->CheckBatch(n));
   std::shared_lock<RwLock> gate(impl_->gate);
   std::atomic<int64_t> gone{0};
-  impl_->Mutate(keys, n, executor, [&](Shard* shard, const BatchPlan& plan, const uint32_t* items,
-                                       int64_t count) {
-    int64_t here = 0;
-    VisitItems(*impl_, *shard, plan, items, count, [&](uint32_t item) {
-      const RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
-      if (handle == kNoRow) return;
-      shard->Erase(plan.hashes[item], handle);
-      ++here;
-    });
-    gone.fetch_add(here, std::memory_order_relaxed);
-    const RowStore& rows = *shard->rows;
-    if (here > 0 && shard->side == nullptr && rows.free_rows() > rows.live_rows() &&
-        rows.free_rows() > kKeepFree) {
-      shard->Compact();
-    }
-  });
+  impl_->Mutate(keys, n, executor,
+                [&](Shard* shard, const BatchPlan& plan, const uint32_t* items, int64_t count) {
+                  int64_t here = 0;
+                  VisitItems(*shard, plan, items, count, [&](uint32_t item) {
+                    const RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
+                    if (handle == kNoRow) return;
+                    shard->Erase(plan.hashes[item], handle);
+                    ++here;
+                  });
+                  gone.fetch_add(here, std::memory_order_relaxed);
+                  const RowStore& rows = *shard->rows;
+                  if (here > 0 && shard->side == nullptr && rows.free_rows() > rows.live_rows() &&
+                      rows.free_rows() > kKeepFree) {
+                    shard->Compact();
+                  }
+                });
   if (erased != nullptr) *erased = gone.load();
   return OkStatus();
 }
@@ -151,31 +149,31 @@ Status Table::Import(const RowLayout& layout, const OptimizerSpec& spec, const u
   std::vector<int64_t> keys(n);
   for (int64_t i = 0; i < n; ++i) keys[i] = RowLayout::Header(rows + i * layout.stride)->key;
   std::atomic<bool> no_memory{false};
-  impl_->Mutate(keys.data(), n, executor, [&](Shard* shard, const BatchPlan& plan,
-                                              const uint32_t* items, int64_t count) {
-    VisitItems(*impl_, *shard, plan, items, count, [&](uint32_t item) {
-      RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
-      if (handle == kNoRow) {
-        handle = shard->Insert(plan.hashes[item], keys[item]);
-      } else {
-        shard->Preserve(handle);
-      }
-      if (handle == kNoRow) {
-        no_memory = true;
-        return;
-      }
-      uint8_t* row = shard->rows->Row(handle);
-      const uint8_t* from = rows + item * layout.stride;
-      if (whole) {
-        std::memcpy(row, from, layout.stride);
-      } else {
-        std::memcpy(row, from, sizeof(RowHeader) + layout.vector_bytes);
-        InitializeSlots(impl_->optimizer, own.dim, own.Slots(row));
-      }
-      RowHeader* header = RowLayout::Header(row);
-      header->freq = std::min(header->freq, kMaxFreq);
-    });
-  });
+  impl_->Mutate(keys.data(), n, executor,
+                [&](Shard* shard, const BatchPlan& plan, const uint32_t* items, int64_t count) {
+                  VisitItems(*shard, plan, items, count, [&](uint32_t item) {
+                    RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
+                    if (handle == kNoRow) {
+                      handle = shard->Insert(plan.hashes[item], keys[item]);
+                    } else {
+                      shard->Preserve(handle);
+                    }
+                    if (handle == kNoRow) {
+                      no_memory = true;
+                      return;
+                    }
+                    uint8_t* row = shard->rows->Row(handle);
+                    const uint8_t* from = rows + item * layout.stride;
+                    if (whole) {
+                      std::memcpy(row, from, layout.stride);
+                    } else {
+                      std::memcpy(row, from, sizeof(RowHeader) + layout.vector_bytes);
+                      InitializeSlots(impl_->optimizer, own.dim, own.Slots(row));
+                    }
+                    RowHeader* header = RowLayout::Header(row);
+                    header->freq = std::min(header->freq, kMaxFreq);
+                  });
+                });
   return no_memory ? impl_->OutOfMemory() : OkStatus();
 }
 

@@ -57,16 +57,16 @@ inline int64_t SoakFactor() {
   return seconds == nullptr ? 1 : 1 + std::atoll(seconds);
 }
 
-#define ASSERT_STATUS_OK(expr)                         \
-  do {                                                 \
-    const ::taco::embedding::Status taco_s_ = (expr);  \
-    ASSERT_TRUE(taco_s_.ok()) << taco_s_.message();    \
+#define ASSERT_STATUS_OK(expr)                        \
+  do {                                                \
+    const ::taco::embedding::Status taco_s_ = (expr); \
+    ASSERT_TRUE(taco_s_.ok()) << taco_s_.message();   \
   } while (0)
 
-#define EXPECT_STATUS_OK(expr)                         \
-  do {                                                 \
-    const ::taco::embedding::Status taco_s_ = (expr);  \
-    EXPECT_TRUE(taco_s_.ok()) << taco_s_.message();    \
+#define EXPECT_STATUS_OK(expr)                        \
+  do {                                                \
+    const ::taco::embedding::Status taco_s_ = (expr); \
+    EXPECT_TRUE(taco_s_.ok()) << taco_s_.message();   \
   } while (0)
 
 }  // namespace embedding

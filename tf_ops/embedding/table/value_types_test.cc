@@ -142,8 +142,7 @@ TEST(ValueTypesTest, EveryInstructionSetGivesTheSameBits) {
         if (flush) _mm_setcsr(saved | 0x8040);  // FTZ and DAZ
         level.store(format.type, floats.data(), stored_here.data(),
                     static_cast<int>(floats.size()));
-        level.load(format.type)(halves.data(), loaded_here.data(),
-                                static_cast<int>(halves.size()));
+        level.load(format.type)(halves.data(), loaded_here.data(), static_cast<int>(halves.size()));
         _mm_setcsr(saved);
         ASSERT_EQ(stored_here, stored) << level.name << " flushing " << flush;
         ASSERT_EQ(std::memcmp(loaded_here.data(), loaded.data(), 4 * loaded.size()), 0)

@@ -45,11 +45,12 @@ def get_variable(
       short_file_name: leave the scope's name out of the table's.
 
     Returns:
-      A `Variable`. Under `tf.compat.v1.variable_scope(..., reuse=True)` or `AUTO_REUSE` the one
-      that exists.
+      A `Variable`. The one that exists, in eager mode (as long as something holds it) and under
+      `tf.compat.v1.variable_scope(..., reuse=True)` or `AUTO_REUSE`.
 
     Raises:
-      ValueError: the name is taken and the scope does not reuse.
+      ValueError: the name is taken, and the scope of a graph does not reuse; or what has it is of
+        other types or another dim.
 
     Example:
 
@@ -61,12 +62,12 @@ def get_variable(
     full_name = f"{scope.name}/{name}" if scope.name and not short_file_name else name
     existing = _find(full_name)
     if existing is not None:
-        if not scope.reuse:
+        if scope.reuse is False:
             raise ValueError(
-                f"Variable {full_name} already exists. Use it, drop it first (`del`), set "
-                "reuse=True or tf.compat.v1.AUTO_REUSE in its variable_scope, or make a second "
-                "table with Variable(name=...)"
+                f"Variable {full_name} already exists. Set reuse=True or "
+                "tf.compat.v1.AUTO_REUSE in its variable_scope, or give another name"
             )
+        _check_same(existing, full_name, key_dtype, value_dtype, dim)
         return existing
     made = Variable(
         key_dtype=key_dtype,
@@ -95,6 +96,20 @@ def get_variable(
 def _graph_variables() -> dict[str, Any]:
     """The names that tf.compat.v1.get_variable knows in the current graph."""
     return variable_scope._get_default_variable_store()._vars
+
+
+def _check_same(
+    existing: Any, name: str, key_dtype: tf.DType, value_dtype: tf.DType, dim: int
+) -> None:
+    asked = (tf.as_dtype(key_dtype).name, tf.as_dtype(value_dtype).name, dim)
+    if not isinstance(existing, Variable):
+        raise ValueError(f"Variable {name} already exists, and is no dynamic embedding table")
+    has = (existing.key_dtype.name, existing.value_dtype.name, existing.dim)
+    if asked != has:
+        raise ValueError(
+            f"Variable {name} already exists with key_dtype, value_dtype, dim = {has}, and is now "
+            f"asked for with {asked}: give another name, or drop the first one (del)"
+        )
 
 
 def _find(full_name: str) -> Any:

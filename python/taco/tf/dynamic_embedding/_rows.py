@@ -13,6 +13,7 @@ from tensorflow.python.framework import ops as tf_ops
 from taco.tf import _ops
 from taco.tf.dynamic_embedding import _initializers
 from taco.tf.dynamic_embedding._partition import Partition, PartitionFn
+from taco.tf.dynamic_embedding._table import Table
 
 
 class Rows:
@@ -25,7 +26,13 @@ class Rows:
     name: str
     partition_fn: PartitionFn
     restrict_policy: Any
+    _sizes: dict[int | None, tf.Tensor]  # of a graph, as last made
     _first_rows: _initializers.Native | _initializers.Drawn
+
+    @property
+    def tables(self) -> list[Table]:
+        """The tables that the rows are spread over, one for each device."""
+        return [Table(self, handle) for handle in self.handles]
 
     # Reading.
 
@@ -82,9 +89,7 @@ class Rows:
         partition = self._partition(flat)
         values, exists = [], []
         for handle, part in zip(self.handles, partition.split(flat), strict=True):
-            rows, found = _ops.ops().taco_table_find(
-                handle, part, self._default(part), dim=self.dim
-            )
+            rows, found = self.find_in(handle, part)
             values.append(rows)
             exists.append(found)
         values, exists = partition.join(values), partition.join(exists)
@@ -93,6 +98,10 @@ class Rows:
             exists = tf.reshape(exists, tf.shape(keys))
         values.set_shape(keys.shape.concatenate([self.dim]))
         return values, exists
+
+    def find_in(self, handle: tf.Tensor, keys: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """values (keys.shape + (dim,)) and exists (keys.shape) in one table."""
+        return _ops.ops().taco_table_find(handle, keys, self._default(keys), dim=self.dim)
 
     def _default(self, keys: tf.Tensor) -> tf.Tensor:
         """What absent keys read as: nothing, for the table's own initializer, or rows."""
@@ -104,19 +113,20 @@ class Rows:
     def export(self, name: str | None = None) -> tuple[tf.Tensor, tf.Tensor]:
         """All keys (n,) and their rows (n, dim), each table as it was at one moment."""
         with tf_ops.name_scope(name, "TableExport"):
-            parts = [
-                _ops.ops().taco_table_export(
-                    handle, K=self.key_dtype, V=self.value_dtype, dim=self.dim
-                )
-                for handle in self.handles
-            ]
+            parts = [table.export() for table in self.tables]
             return tf.concat([p[0] for p in parts], 0), tf.concat([p[1] for p in parts], 0)
 
     def size(self, index: int | None = None, name: str | None = None) -> tf.Tensor:
         """Rows in all tables, or in table `index`: int64 scalar."""
+        graph = None if context.executing_eagerly() else tf.compat.v1.get_default_graph()
+        if graph is not None and graph.finalized and index in self._sizes:
+            return self._sizes[index]  # a MonitoredSession's graph takes no new operation
         with tf_ops.name_scope(name, "TableSize"):
-            sizes = [_ops.ops().taco_table_size(handle) for handle in self.handles]
-            return sizes[index] if index is not None else tf.add_n(sizes)
+            sizes = [table.size() for table in self.tables]
+            size = sizes[index] if index is not None else tf.add_n(sizes)
+        if graph is not None and not graph.building_function:
+            self._sizes[index] = size
+        return size
 
     def stats(self, name: str | None = None) -> Any:
         """What the tables know of themselves: rows, bytes, load, hits, probe lengths, growths.

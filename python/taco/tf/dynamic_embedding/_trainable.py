@@ -84,6 +84,14 @@ class TrainableWrapper(WholeValueRefusals, resource_variable_ops.BaseResourceVar
         """The rows of `ids` now."""
         return self.params.lookup(self.ids)
 
+    def update_op(self, v0: tf.Tensor | None = None) -> tf.Operation | None:
+        """Inserts those of `ids` that are absent, at their initial value.
+
+        TFRA's programs call it after an optimizer; here the optimizer has updated the table."""
+        del v0
+        values, exists = self.params.lookup(self.ids, return_exists=True)
+        return self.params.accum(self.ids, values, values, exists)
+
     __hash__ = object.__hash__
 
     def __eq__(self, other: object) -> bool:

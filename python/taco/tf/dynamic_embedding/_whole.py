@@ -45,7 +45,9 @@ class WholeValueRefusals:
     def __array__(self, dtype: Any = None, copy: Any = None) -> NoReturn:
         _refuse("__array__", "read")
 
-    def _dense_var_to_tensor(self, dtype: Any = None, name: Any = None, as_ref: bool = False):
+    def _dense_var_to_tensor(
+        self, dtype: Any = None, name: Any = None, as_ref: bool = False
+    ) -> NoReturn:
         _refuse("convert_to_tensor", "read")
 
     def __tf_tensor__(self, dtype: Any = None, name: Any = None) -> NoReturn:

@@ -9,25 +9,25 @@ reads or writes it whole (`read_value`, `assign`, `numpy`) has no meaning for a 
 from __future__ import annotations
 
 import contextlib
+import functools
 import uuid
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.core.function import trace_type
 from tensorflow.python.eager import context
 from tensorflow.python.framework import ops as tf_ops
-from tensorflow.python.ops import resource_variable_ops
+from tensorflow.python.ops import control_flow_util, resource_variable_ops
 
 from taco.tf import _ops
 from taco.tf.checkpoint import CheckpointMixin
-from taco.tf.dynamic_embedding import _initializers
+from taco.tf.dynamic_embedding import _initializers, _sparse_hook
 from taco.tf.dynamic_embedding._creators import CuckooHashTableCreator, KVCreator
 from taco.tf.dynamic_embedding._deleter import TableDeleter
 from taco.tf.dynamic_embedding._partition import PartitionFn, default_partition_fn
 from taco.tf.dynamic_embedding._restrict import RestrictPolicy
 from taco.tf.dynamic_embedding._rows import Rows
+from taco.tf.dynamic_embedding._trace_type import TableTraceType
 from taco.tf.dynamic_embedding._whole import WholeValueRefusals
 
 _KEY_DTYPES = (tf.int32, tf.int64)
@@ -140,6 +140,7 @@ class Variable(
         self._initializer_given = initializer
         self._first_rows = _initializers.resolve(initializer, self.dim, self.value_dtype, name)
         self._deleter: TableDeleter | None = None
+        self._sizes = {}
         with tf_ops.init_scope():
             in_graph_mode = not context.executing_eagerly()
             handles = self._create_tables(in_graph_mode)
@@ -160,7 +161,7 @@ class Variable(
             else:
                 self._deleter = TableDeleter(handles)
             self.restrict_policy = self._make_policy(restrict_policy)
-        _install_optimizer_hooks()
+        _install_hooks()
 
     # Creation.
 
@@ -172,14 +173,14 @@ class Variable(
     def _create_tables(self, in_graph_mode: bool) -> list[tf.Tensor]:
         count = len(self.devices)
         # Tables made eagerly follow their object: two of one name are two tables.
-        suffix = "" if in_graph_mode else f"/{uuid.uuid4()}"
+        prefix = "" if in_graph_mode else f"{uuid.uuid4()}/"
         handles = []
         for index, device in enumerate(self.devices):
             part = "" if count == 1 else f"/part_{index}_of_{count}"
             with tf_ops.name_scope(None), _device(device):
                 handles.append(
                     _ops.ops().taco_table(
-                        shared_name=f"{self.shared_name}{part}{suffix}",
+                        shared_name=f"{prefix}{self.shared_name}{part}",
                         table_name=self._table_name,
                         key_dtype=self.key_dtype,
                         value_dtype=self.value_dtype,
@@ -193,8 +194,9 @@ class Variable(
 
     def _join_graph(self) -> None:
         """Makes the initializer operation and enters the collections of a tf.compat.v1 graph."""
-        with tf_ops.name_scope(None), tf_ops.name_scope(f"{self.handle.op.name}/"):
-            self._initializer_op = self.clear(name="Initializer")
+        # It makes the tables, and leaves rows that they may have alone, as TFRA does.
+        with tf_ops.control_dependencies(self.handles), tf_ops.name_scope(None):
+            self._initializer_op = tf.no_op(name=f"{self.handle.op.name}/Initializer")
         collections = [tf.compat.v1.GraphKeys.GLOBAL_VARIABLES]
         if self.trainable:
             collections.append(tf.compat.v1.GraphKeys.TRAINABLE_VARIABLES)
@@ -212,7 +214,7 @@ class Variable(
     # Being a variable.
 
     @property
-    def name(self) -> str:
+    def name(self) -> str:  # type: ignore[override]
         """The name as given, which is also that of the table's operation in a graph."""
         return self._table_name
 
@@ -242,6 +244,7 @@ class Variable(
 
         Raises:
           TypeError: int64 keys for an int32 table.
+          NotImplementedError: inside what XLA compiles, which has no hash tables.
         """
         keys = tf.convert_to_tensor(indices)
         if keys.dtype == tf.int32 and self.key_dtype == tf.int64:
@@ -251,13 +254,13 @@ class Variable(
                 f"table '{self.name}' has {self.key_dtype.name} keys, and was asked for "
                 f"{keys.dtype.name}: cast them"
             )
+        _refuse_xla(self.name)
         with tf_ops.name_scope(name, "Gather"):
             resource_variable_ops.variable_accessed(self)
             return self._gather(keys)
 
     def __tf_tracing_type__(self, _: Any) -> Any:
-        # An argument of a tf.function: traced once for each table, and never copied.
-        return trace_type.default_types.Weakref(weakref.ref(self))
+        return TableTraceType(self)
 
     def __repr__(self) -> str:
         return (
@@ -317,10 +320,23 @@ def _device(name: str) -> Iterator[None]:
         yield
 
 
-def _install_optimizer_hooks() -> None:
-    """Teaches Keras's and tf.compat.v1's optimizers about tables, the first time one is made."""
+def _refuse_xla(name: str) -> None:
+    if context.executing_eagerly():
+        return
+    if control_flow_util.GraphOrParentsInXlaContext(tf_ops.get_default_graph()):
+        raise NotImplementedError(
+            f"table '{name}' cannot be read in code that XLA compiles: use jit_compile=False in "
+            "tf.function or model.compile, or read the rows outside of that function"
+        )
+
+
+@functools.cache
+def _install_hooks() -> None:
+    """Teaches TensorFlow's sparse lookups, and its and Keras's optimizers, about tables: once, when
+    the first table is made. A program without tables runs both untouched."""
     from taco.tf.optimizers import hooks
 
+    _sparse_hook.install(Variable)
     hooks.install()
 
 

@@ -19,6 +19,7 @@ if _keras.backend.backend() != "tensorflow":
     )
 
 from taco.tf.keras import atomic_saves as _atomic_saves
+from taco.tf.keras import object_graph as _object_graph
 from taco.tf.keras.embedding import Embedding
 from taco.tf.keras.weight import TableSnapshot, TableWeight
 
@@ -26,3 +27,4 @@ __all__ = ["Embedding", "TableSnapshot", "TableWeight", "save_atomically"]
 
 save_atomically = _atomic_saves.save_atomically
 _atomic_saves.install()
+_object_graph.install()

@@ -97,7 +97,7 @@ class Embedding(keras.layers.Layer):
             return
         with tf.init_scope():
             table = dynamic_embedding.Variable(
-                name=self.path or self.name,
+                name=self.name,  # and not the path, which differs in a model that is loaded
                 key_dtype=tf.as_dtype(self.key_dtype),
                 value_dtype=tf.as_dtype(self.variable_dtype),
                 dim=self.output_dim,

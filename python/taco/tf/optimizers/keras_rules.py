@@ -94,14 +94,20 @@ def rule_of(optimizer: Any) -> Callable[[Any], Update] | None:
     """
     kind = type(optimizer)
     for known, rule in _RULES.items():
-        if issubclass(kind, known) and kind.update_step is known.update_step:
+        if issubclass(kind, known) and _same_method(kind, known, "update_step"):
             return rule
     return None
 
 
+def _same_method(kind: type, known: type, name: str) -> bool:
+    return getattr(kind, name) is getattr(known, name)
+
+
 def update_of(optimizer: Any, table: Any, learning_rate: Any) -> Update:
     """What a step of a supported optimizer does to `table`, with its present settings."""
-    update = rule_of(optimizer)(optimizer)
+    rule = rule_of(optimizer)
+    assert rule is not None, "check_supported comes first"
+    update = rule(optimizer)
     l2 = update.l2
     if update.rule == "ftrl" and optimizer.beta:
         l2 = l2 + optimizer.beta / (2.0 * tf.cast(learning_rate, tf.float32))

@@ -72,7 +72,8 @@ def _apply(
     original: Callable[..., Any], self: Any, pairs: Any, global_step: Any, name: str | None
 ) -> tf.Operation | None:
     gradients, variables = tables.merge([g for g, _ in pairs], [v for _, v in pairs])
-    of_tables, of_others = [], []
+    of_tables: list[tuple[Any, Any]] = []
+    of_others: list[tuple[Any, Any]] = []
     for gradient, variable in zip(gradients, variables, strict=True):
         (of_others if tables.table_of(variable) is None else of_tables).append((gradient, variable))
     done = []
@@ -81,6 +82,7 @@ def _apply(
     with tf_ops.name_scope(name or self.get_name(), skip_on_eager=False):
         step = _count_step(self, of_tables[0][1])
         update = v1_rules.update_of(self)
+        assert update is not None, "check_supported comes first"
         for gradient, table in of_tables:
             if gradient is not None:
                 slices = tables.as_slices(gradient, table)

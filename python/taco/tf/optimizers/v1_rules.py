@@ -74,7 +74,7 @@ def _ftrl(o: Any) -> Update:
         "ftrl",
         rate,
         l1=o._l1_regularization_strength,
-        l2=o._adjusted_l2_regularization_strength,
+        l2=o._l2_regularization_strength + o._beta / (2.0 * rate),
         l2_shrinkage=o._l2_shrinkage_regularization_strength,
         lr_power=o._learning_rate_power,
         slot_init=(float(o._initial_accumulator_value), 0.0),
@@ -107,9 +107,13 @@ def update_of(optimizer: Any) -> Update | None:
     if rule is not None:
         return _in_float32(_adam_like(rule)(optimizer))
     for known, make in _RULES.items():
-        if issubclass(kind, known) and kind._resource_apply_sparse is known._resource_apply_sparse:
+        if issubclass(kind, known) and _same_method(kind, known, "_resource_apply_sparse"):
             return _in_float32(make(optimizer))
     return None
+
+
+def _same_method(kind: type, known: type, name: str) -> bool:
+    return getattr(kind, name) is getattr(known, name)
 
 
 def _in_float32(update: Update) -> Update:
