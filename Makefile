@@ -15,6 +15,8 @@ export PYTHONPATH := $(CURDIR)/python:$(CURDIR)
 # More flags for every Bazel command, such as --jobs=1, and arguments for demo and bench.
 export BAZEL_FLAGS ?=
 ARGS ?=
+# Progress is for people: a log would hold thousands of lines of it.
+quiet := --ui_event_filters=-info $(shell [ -t 2 ] || echo --noshow_progress)
 # How long `make soak` keeps each fuzz test and each long test going.
 TACO_SOAK_SECONDS ?= 600
 
@@ -37,7 +39,8 @@ build: libraries ## the native libraries, into bazel-bin/
 .PHONY: libraries
 libraries:
 	@$(setup) build venv-run
-	@$(bazel) build --ui_event_filters=-info --noshow_progress $(BAZEL_FLAGS) $(artefacts)
+	@echo "taco: building $(artefacts)" >&2
+	@$(bazel) build $(quiet) $(BAZEL_FLAGS) $(artefacts)
 
 .PHONY: test
 test: ## every test, and the cores' under the sanitizers
@@ -76,5 +79,5 @@ lock: ## pin requirements/*.in anew
 
 .PHONY: clean
 clean: ## remove what was built; .venv stays
-	@if [ -n "$(bazel)" ]; then $(bazel) clean --ui_event_filters=-info; fi
+	@if [ -n "$(bazel)" ]; then $(bazel) clean $(quiet); fi
 	@rm -rf build/stage dist

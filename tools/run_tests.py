@@ -94,8 +94,10 @@ def run(stage: str, command: list[str]) -> int:
 def bazel_stage(stage: str, flags: list[str], targets: list[str]) -> Counts:
     events = REPORTS / f"{stage.replace(' ', '_')}.events.json"
     events.unlink(missing_ok=True)
-    noise = ["--noshow_progress", "--ui_event_filters=-info", "--test_summary=terse"]
-    command = [*BAZEL, "test", "--keep_going", *noise, *BAZEL_FLAGS, *flags]
+    quiet = ["--ui_event_filters=-info", "--test_summary=terse"]
+    if not sys.stderr.isatty():  # progress is for people
+        quiet.append("--noshow_progress")
+    command = [*BAZEL, "test", "--keep_going", *quiet, *BAZEL_FLAGS, *flags]
     status = run(stage, [*command, f"--build_event_json_file={events}", "--", *targets])
     counts = count_bazel_events(events) if events.exists() else Counts()
     if status != 0 and not counts.failed:

@@ -229,3 +229,18 @@ def test_each_wrapper_has_the_gradient_of_its_own_lookup():
     assert [g.indices.numpy().tolist() for g in gradients] == [[1], [2]]
     assert [g.values.numpy().tolist() for g in gradients] == [[[1.0]], [[3.0]]]
     assert de.trainable_wrapper_filter([first, 5]) == ((5,), (first,))
+
+
+def test_a_wrapper_is_the_rows_it_looked_up():
+    made = filled([1, 2], [[1.0], [2.0]])
+    _, wrapper = de.embedding_lookup(made, tf.constant([2, 1], tf.int64), return_trainable=True)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(wrapper * wrapper)
+    assert float(loss) == 5.0
+    gradient = tape.gradient(loss, [wrapper])[0]  # of two reads
+    assert gradient.indices.numpy().tolist() == [2, 1, 2, 1]
+    assert gradient.values.numpy().tolist() == [[2.0], [1.0], [2.0], [1.0]]
+    np.testing.assert_array_equal(wrapper.numpy(), [[2.0], [1.0]])
+    wrapper.params.remove([1])
+    wrapper.update_op()
+    assert made.lookup([1], return_exists=True)[1].numpy().tolist() == [True]

@@ -12,7 +12,7 @@ import numpy as np
 
 from tests.tf_ops._ops import make_table, save, upsert
 
-ROWS = 20_000
+ROWS = 200_000  # 16 MB: a save takes long enough to be caught at it
 DIM = 16
 
 

@@ -59,9 +59,9 @@ def restore(table, prefix, manifest, **kwargs):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "adam", "sparse_adam", "ftrl"])
 def test_rows_slots_scalars_frequencies_and_steps_come_back(tmp_path, optimizer):
-    table = trained(optimizer)
+    table = trained(optimizer, table_name="clicks")
     [manifest] = save([table], tmp_path / "ckpt-1")
-    restored = make_table()
+    restored = make_table(initializer="uniform:-1,1;seed=1", table_name="clicks")
     upsert(restored, [10**9], np.ones((1, 4)))  # goes
     restore(restored, tmp_path / "ckpt-1", manifest)
     assert_same(table, restored)

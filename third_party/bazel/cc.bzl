@@ -1,5 +1,6 @@
 """TACO's C++ rules. BUILD files use these and never the native ones. CONTRIBUTING.md has examples."""
 
+load("@taco_version//:version.bzl", "TACO_VERSION")
 load(
     "//third_party/bazel:flags.bzl",
     "BASELINE",
@@ -13,7 +14,6 @@ load(
     "TORCH_COPTS",
     "WARNINGS",
 )
-load("@taco_version//:version.bzl", "TACO_VERSION")
 
 # An adapter can say which TACO it belongs to.
 _VERSION = ["-DTACO_VERSION=\\\"%s\\\"" % TACO_VERSION]

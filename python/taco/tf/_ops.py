@@ -1,7 +1,7 @@
 """The raw operations of libtaco_tf.so, loaded at their first use.
 
 `ops().taco_table_gather(...)` and its sisters are what `tf.load_op_library` makes of the library;
-the table in docs/embeddings_ops.md describes each. The environment variable `TACO_TF_LIBRARY`
+the table in docs/embedding_ops.md describes each. The environment variable `TACO_TF_LIBRARY`
 names another file to load.
 """
 

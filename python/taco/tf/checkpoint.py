@@ -4,8 +4,8 @@
 
 | who saves | how it reaches the table | where |
 |---|---|---|
-| `tf.train.Checkpoint`, `CheckpointManager` | a registered checkpoint saver | `checkpoint_saver.py` |
-| `tf.compat.v1.train.Saver` | the variable is its own `SaveableObject` | `checkpoint_v1.py` |
+| `tf.train.Checkpoint` and its manager | a registered saver | `checkpoint_saver.py` |
+| `tf.compat.v1.train.Saver` | it is its own `SaveableObject` | `checkpoint_v1.py` |
 | `tf.saved_model.save`, `model.export` | one resource object a table | `saved_model.py` |
 | `model.save`, `model.save_weights` | the layer's `save_own_variables` | `keras/weights_file.py` |
 
@@ -124,7 +124,7 @@ class CheckpointMixin(saveable_object.SaveableObject):
     # tf.saved_model.
 
     def _trackable_children(self, save_type: str = "checkpoint", **kwargs: Any) -> dict[str, Any]:
-        children = super()._trackable_children(save_type, **kwargs)  # type: ignore[misc]
+        children = super()._trackable_children(save_type, **kwargs)
         if save_type == "savedmodel":
             from taco.tf import saved_model
 

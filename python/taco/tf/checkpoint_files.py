@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Keys in a checkpoint that hold manifests begin with this.
 KEY_PREFIX = "_TACO_TABLES/"
+# tensorflow::ResourceHandle::ANONYMOUS_NAME: a table that lives as long as its handle.
+_ANONYMOUS = "cd2c89b7-88b7-44c8-ad83-06c2a9158347"
 
 
 def save(handles: Sequence[tf.Tensor], prefix: str | tf.Tensor) -> tf.Tensor:
@@ -39,9 +41,7 @@ def save(handles: Sequence[tf.Tensor], prefix: str | tf.Tensor) -> tf.Tensor:
       tf.errors.OpError: a file cannot be written; the message names it. Earlier files are intact.
     """
     keep, delete_orphans = _files_in_use(prefix)
-    return _ops.ops().taco_tables_save(
-        list(handles), prefix, keep, delete_orphans=delete_orphans
-    )
+    return _ops.ops().taco_tables_save(list(handles), prefix, keep, delete_orphans=delete_orphans)
 
 
 def restore(
@@ -71,6 +71,7 @@ def _reshard(
     """Restores N files into M tables: each table takes a file and drops the rows of the others,
     so that no more than one file's rows are held beyond what stays."""
     ops = _ops.ops()
+    _verify(variable, prefix, manifests)
     for index, handle in enumerate(variable.handles):
         for number, manifest in enumerate(manifests):
             ops.taco_table_restore(
@@ -84,6 +85,22 @@ def _reshard(
         ops.taco_table_shrink(handle)
 
 
+def _verify(variable: Variable, prefix: str | tf.Tensor, manifests: tf.Tensor) -> None:
+    """Raises if any of the files is absent or corrupt, before a table is touched: restores each
+    into a table that is then dropped."""
+    ops = _ops.ops()
+    scratch = ops.taco_table(
+        shared_name=_ANONYMOUS,
+        table_name=variable.name,
+        key_dtype=variable.key_dtype,
+        value_dtype=variable.value_dtype,
+        dim=variable.dim,
+    )
+    for manifest in manifests:
+        ops.taco_table_restore(scratch, prefix, manifest, vectors_only=True)
+    ops.taco_table_clear(scratch)
+
+
 def _files_in_use(prefix: str | tf.Tensor) -> tuple[Any, bool]:
     """Suffixes that the checkpoint now at `prefix` names, and whether others may be deleted.
 
@@ -92,7 +109,7 @@ def _files_in_use(prefix: str | tf.Tensor) -> tuple[Any, bool]:
     nothing_known = (tf.zeros([0], tf.string), False)
     if not context.executing_eagerly():
         return nothing_known
-    path = prefix.numpy().decode() if tf.is_tensor(prefix) else str(prefix)
+    path = prefix if isinstance(prefix, str) else prefix.numpy().decode()
     if not tf.io.gfile.exists(path + ".index"):
         return tf.zeros([0], tf.string), True
     try:

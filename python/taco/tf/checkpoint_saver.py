@@ -28,7 +28,7 @@ _NAME = "DynamicEmbedding"
 _PATH_SUFFIX = f"-{_PACKAGE}.{_NAME}"
 
 
-def register(table_class: type) -> None:
+def register(table_class: Any) -> None:
     """Makes every checkpoint save objects of `table_class` with the functions below."""
     registration.register_checkpoint_saver(
         package=_PACKAGE,
@@ -63,9 +63,7 @@ def _save(trackables: Mapping[str, Variable], file_prefix: tf.Tensor) -> tf.Tens
     Returns:
       file_prefix, for TensorFlow to merge.
     """
-    prefix = tf.strings.substr(
-        file_prefix, 0, tf.strings.length(file_prefix) - len(_PATH_SUFFIX)
-    )
+    prefix = tf.strings.substr(file_prefix, 0, tf.strings.length(file_prefix) - len(_PATH_SUFFIX))
     variables = list({id(each): each for each in trackables.values()}.values())
     manifests = _split(
         checkpoint_files.save([handle for each in variables for handle in each.handles], prefix),

@@ -9,7 +9,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-
 from taco.tf import _ops
 from taco.tf import dynamic_embedding as de
 from taco.tf.keras import Embedding, TableWeight
@@ -351,6 +350,21 @@ def test_resharding(tmp_path: pathlib.Path, before: int, after: int) -> None:
     for index in range(after):
         ids, _ = _ops.ops().taco_table_export(other.handles[index], K=tf.int64, V=tf.float32, dim=3)
         assert (other.partition_fn(ids, after).numpy() == index).all()
+
+
+def test_resharding_from_a_corrupt_file_harms_nothing(tmp_path: pathlib.Path) -> None:
+    table = make_table(devices=["/CPU:0"] * 3)
+    fill(table, list(range(30)), 1.0)
+    path = tf.train.Checkpoint(t=table).write(str(tmp_path / "c"))
+    name = pathlib.Path(sorted(table_files(path), key=lambda each: each[-1])[-1])
+    data = bytearray(name.read_bytes())
+    data[len(data) // 2] ^= 1
+    name.write_bytes(data)
+    other = make_table()
+    fill(other, [9], 9.0)
+    with pytest.raises(tf.errors.DataLossError, match=name.name):
+        tf.train.Checkpoint(t=other).read(path)
+    assert content(other) == {9: [9.0] * 3}
 
 
 def test_manifest_is_readable_json(tmp_path: pathlib.Path) -> None:

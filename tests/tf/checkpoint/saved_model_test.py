@@ -10,11 +10,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-
 from taco import library_path
 from taco.tf import dynamic_embedding as de
+from taco.tf import export_for_serving
 from taco.tf.keras import Embedding
-from taco.tf.saved_model_export import export_for_serving
 
 IDS = np.array([[5, -1, 0], [2**62, 5, 7]])
 

@@ -7,7 +7,6 @@ import threading
 import numpy as np
 import pytest
 import tensorflow as tf
-
 from taco.tf import dynamic_embedding as de
 
 v1 = tf.compat.v1

@@ -12,7 +12,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-
 from taco.tf.keras import Embedding, save_atomically
 
 ROWS = 60_000

@@ -8,7 +8,6 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-
 from taco.tf.keras import Embedding
 
 IDS = np.array([[5, -1, 0], [2**62, 5, 7]])

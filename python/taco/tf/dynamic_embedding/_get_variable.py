@@ -62,7 +62,7 @@ def get_variable(
     full_name = f"{scope.name}/{name}" if scope.name and not short_file_name else name
     existing = _find(full_name)
     if existing is not None:
-        if scope.reuse is False:
+        if not (context.executing_eagerly() or scope.reuse):
             raise ValueError(
                 f"Variable {full_name} already exists. Set reuse=True or "
                 "tf.compat.v1.AUTO_REUSE in its variable_scope, or give another name"

@@ -80,9 +80,27 @@ class TrainableWrapper(WholeValueRefusals, resource_variable_ops.BaseResourceVar
         """Rows in the table: int64 scalar."""
         return self.params.size()
 
+    def value(self) -> tf.Tensor:
+        """The rows of `ids` now, (ids.shape + (dim,)); gradients reach this wrapper."""
+        resource_variable_ops.variable_accessed(self)
+        return self.params._gather(self.ids, self.handle)
+
     def read_value(self, do_prefetch: bool = True) -> tf.Tensor:
-        """The rows of `ids` now."""
-        return self.params.lookup(self.ids)
+        """As `value`."""
+        del do_prefetch
+        return self.value()
+
+    def numpy(self) -> Any:
+        """As `value`, in eager mode."""
+        return self.value().numpy()
+
+    def _dense_var_to_tensor(self, *args: Any, **kwargs: Any) -> tf.Tensor:
+        del args, kwargs
+        return self.value()
+
+    def __tf_tensor__(self, dtype: Any = None, name: Any = None) -> tf.Tensor:
+        del dtype, name
+        return self.value()
 
     def update_op(self, v0: tf.Tensor | None = None) -> tf.Operation | None:
         """Inserts those of `ids` that are absent, at their initial value.

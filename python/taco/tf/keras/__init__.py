@@ -1,11 +1,12 @@
 """TACO's tables in Keras 3: `Embedding`, and saves that a crash cannot spoil.
 
-    import keras
-    from taco.tf.keras import Embedding
+Example:
 
-    model = keras.Sequential([Embedding(16), keras.layers.GlobalAveragePooling1D(),
-                              keras.layers.Dense(1)])
-    model.compile("adam", "mse")  # any stock optimizer; model.fit, model.save as ever
+>>> import keras
+>>> from taco.tf.keras import Embedding
+>>> layers = [Embedding(16), keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(1)]
+>>> model = keras.Sequential(layers)
+>>> model.compile("adam", "mse")  # any stock optimizer; model.fit, model.save as ever
 """
 
 from __future__ import annotations

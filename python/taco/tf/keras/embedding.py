@@ -93,7 +93,7 @@ class Embedding(keras.layers.Layer):
     def build(self, input_shape: Any = None) -> None:
         """Makes the table, empty."""
         del input_shape
-        if self.built:
+        if getattr(self, "_embeddings", None) is not None:
             return
         with tf.init_scope():
             table = dynamic_embedding.Variable(

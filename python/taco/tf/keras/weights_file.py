@@ -60,15 +60,15 @@ def load(table: Variable, store: Any, what: str) -> None:
         )
     try:
         manifests = json.loads(np.asarray(store[_MANIFEST]).tobytes())
-        with tempfile.TemporaryDirectory(
-            prefix=_temporary.prefix(), dir=_folder(store)
-        ) as folder:
+        with tempfile.TemporaryDirectory(prefix=_temporary.prefix(), dir=_folder(store)) as folder:
             for index, manifest in enumerate(manifests):
                 _write(_file(folder, manifest), _stored_chunks(store, index))
             table.restore(_prefix(folder), [json.dumps(each) for each in manifests])
     except (tf.errors.OpError, ValueError, KeyError, TypeError, OSError) as error:
         message = getattr(error, "message", None) or str(error)
-        raise ValueError(f"{what}: the table in the weights file is corrupt: {message}") from error
+        raise ValueError(
+            f"{what}: the table in the weights file cannot be restored: {message}"
+        ) from error
 
 
 def read_table(table: Variable) -> tuple[bytes, Iterator[np.ndarray]]:
@@ -83,7 +83,7 @@ def read_table(table: Variable) -> tuple[bytes, Iterator[np.ndarray]]:
 def write_table(table: Variable, manifest: bytes | None, chunks: Iterable[np.ndarray]) -> None:
     """Replaces the rows of `table` by what `read_table` gave."""
     described = json.loads(manifest or b"{}")
-    data = memoryview(np.concatenate(list(chunks)))
+    data = np.concatenate(list(chunks))
     with tempfile.TemporaryDirectory(prefix=_temporary.prefix()) as folder:
         start = 0
         for each, size in zip(described["manifests"], described["sizes"], strict=True):
@@ -114,10 +114,10 @@ def _chunks(path: str) -> Iterator[np.ndarray]:
             yield np.frombuffer(chunk, np.uint8)
 
 
-def _stored_chunks(store: Any, index: int) -> Iterator[memoryview]:
+def _stored_chunks(store: Any, index: int) -> Iterator[np.ndarray]:
     number = 0
     while (key := f"file_{index}_{number:05d}") in store:
-        yield memoryview(np.ascontiguousarray(store[key], np.uint8))
+        yield np.ascontiguousarray(store[key], np.uint8)
         number += 1
 
 

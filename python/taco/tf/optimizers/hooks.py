@@ -32,8 +32,8 @@ def check_supported(optimizer: Any) -> None:
     keras_hooks = _keras_hooks()
     if keras_hooks is None or not hasattr(optimizer, "update_step"):
         raise TypeError(
-            "expected an optimizer of tf.keras.optimizers or tf.compat.v1.train, not "
-            f"{type(optimizer).__name__}"
+            "expected an optimizer of tf.keras.optimizers (Keras 3) or tf.compat.v1.train, not "
+            f"{type(optimizer).__module__}.{type(optimizer).__name__}"
         )
     keras_hooks.check_supported(optimizer)
 
