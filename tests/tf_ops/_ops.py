@@ -91,7 +91,7 @@ def apply(
 ) -> None:
     """One optimizer step; keywords that TacoTableApply's attributes do not have go to `hyper`."""
     attributes = {"nesterov", "lr_outside_momentum", "amsgrad", "centered", "has_momentum"}
-    attributes |= {"slot_init"}
+    attributes |= {"decay_in_direction", "slot_init"}
     chosen = {name: kwargs.pop(name) for name in list(kwargs) if name in attributes}
     ops().taco_table_apply(
         table, as_keys(keys), grads, step, hyper(**kwargs), optimizer=optimizer, **chosen

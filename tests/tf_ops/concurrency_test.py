@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -60,41 +61,44 @@ def test_everything_at_once_keeps_rows_whole():
     in_threads(write, read, read, export)
 
 
-def test_a_save_is_one_cut_over_two_tables(tmp_path):
-    """Each call adds 1 to all rows of a table: first to the one, then to the other."""
-    rows = 6000
+def test_a_save_is_one_cut_over_all_tables(tmp_path):
+    """Each call adds 1 to all rows of a table: of the first, of the second, and so on."""
+    rows = 2000
     keys = np.arange(rows, dtype=np.int64)
-    first, second = make_table(), make_table()
+    tables = [make_table() for _ in range(8)]
     minus_one = tf.fill([rows, DIM], -1.0)
-    stop = threading.Event()
-    applied = 0
+    stop, trained = threading.Event(), threading.Event()
 
     def train() -> None:
-        nonlocal applied
-        while not stop.is_set():
-            apply(first, keys, minus_one, learning_rate=1.0)
-            apply(second, keys, minus_one, learning_rate=1.0)
-            applied += 1
+        try:
+            while not stop.is_set():
+                for table in tables:
+                    apply(table, keys, minus_one, learning_rate=1.0)
+                trained.set()
+        finally:
+            trained.set()  # after a failure too: nobody waits for ever
+
+    def calls_seen(prefix: Path, manifest: bytes) -> float:
+        copy = make_table()
+        ops().taco_table_restore(copy, str(prefix), manifest)
+        found = rows_by_key(copy)
+        assert len(found) == rows
+        # Every row of a table has seen the same number of calls.
+        [calls] = {value for row in found.values() for value in row}
+        ops().taco_table_destroy(copy)
+        return calls
 
     def keep_saving() -> None:
         try:
-            while applied < 2:
-                pass
+            trained.wait()
             seen = set()
-            for number in range(15):
+            for number in range(40):
                 prefix = tmp_path / f"ckpt-{number}"
-                values = []
-                for manifest in save([first, second], prefix):
-                    copy = make_table()
-                    ops().taco_table_restore(copy, str(prefix), manifest)
-                    found = rows_by_key(copy)
-                    assert len(found) == rows
-                    values.append({value for row in found.values() for value in row})
-                # Every row of a table has seen the same number of calls; the second table the
-                # same or, between the two calls, one less.
-                [[in_first], [in_second]] = values
-                assert in_first - in_second in (0.0, 1.0)
-                seen.add(in_first)
+                calls = [calls_seen(prefix, manifest) for manifest in save(tables, prefix)]
+                # The cut falls between two calls: tables behind it have seen one less.
+                assert calls == sorted(calls, reverse=True)
+                assert calls[0] - calls[-1] in (0.0, 1.0)
+                seen.add(calls[0])
             assert len(seen) > 1, "training stood still while saving"
         finally:
             stop.set()

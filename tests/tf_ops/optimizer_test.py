@@ -129,7 +129,13 @@ def test_grads_of_another_shape_are_refused():
 
 @pytest.mark.parametrize(
     ("optimizer", "option"),
-    [("adam", "nesterov"), ("sgd", "amsgrad"), ("ftrl", "centered"), ("lamb", "has_momentum")],
+    [
+        ("adam", "nesterov"),
+        ("sgd", "amsgrad"),
+        ("ftrl", "centered"),
+        ("lamb", "has_momentum"),
+        ("adam", "decay_in_direction"),
+    ],
 )
 def test_an_option_that_the_optimizer_lacks_is_refused(optimizer, option):
     with pytest.raises(InvalidArgument, match=f"'{optimizer}' has no option '{option}'"):
@@ -141,6 +147,20 @@ def test_slot_init_is_checked():
         apply(make_table(), [1], tf.ones([1, 4]), optimizer="adagrad", slot_init=[0.1, 0.1])
     with pytest.raises(InvalidArgument, match=r"slot_init\[0\] is inf"):
         apply(make_table(), [1], tf.ones([1, 4]), optimizer="adagrad", slot_init=[float("inf")])
+
+
+def test_lamb_decays_in_the_direction_or_before_it():
+    def after(**options):
+        table = make_table()
+        upsert(table, [1], np.ones((1, 4)))
+        options = {"learning_rate": 0.1, "weight_decay": 0.5, "epsilon": 0.0, **options}
+        apply(table, [1], tf.ones([1, 4]), optimizer="lamb", **options)
+        return gather(table, [1])
+
+    # In it: direction 1 + 0.5, scaled to the weights' norm. Before it: 1 - 0.05, then minus 0.1
+    # times itself, as the direction of ones is scaled to that norm.
+    np.testing.assert_allclose(after(decay_in_direction=True), [[0.9] * 4], rtol=1e-6)
+    np.testing.assert_allclose(after(), [[0.95 * 0.9] * 4], rtol=1e-6)
 
 
 def test_an_unknown_optimizer_is_refused():

@@ -30,7 +30,7 @@ constexpr Kind kKinds[] = {
     {"rmsprop", OptimizerKind::kRmsprop, embedding::kCentered | embedding::kHasMomentum},
     {"adadelta", OptimizerKind::kAdadelta, 0},
     {"ftrl", OptimizerKind::kFtrl, 0},
-    {"lamb", OptimizerKind::kLamb, 0},
+    {"lamb", OptimizerKind::kLamb, embedding::kDecayInDirection},
 };
 
 struct Flag {
@@ -44,6 +44,7 @@ constexpr Flag kFlags[] = {
     {"amsgrad", embedding::kAmsgrad},
     {"centered", embedding::kCentered},
     {"has_momentum", embedding::kHasMomentum},
+    {"decay_in_direction", embedding::kDecayInDirection},
 };
 
 const Kind* FindKind(const std::string& name) {

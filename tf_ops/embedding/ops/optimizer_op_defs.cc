@@ -43,6 +43,7 @@ void DefineOptimizerOps() {
       .Attr("amsgrad: bool = false")
       .Attr("centered: bool = false")
       .Attr("has_momentum: bool = false")
+      .Attr("decay_in_direction: bool = false")
       .Attr("slot_init: list(float) = []")
       .SetIsStateful()
       .SetShapeFn(ApplyShape)
@@ -67,6 +68,7 @@ lr_outside_momentum: momentum: accumulate plain gradients, as tf.compat.v1.train
 amsgrad: adam: keep the largest second moment.
 centered: rmsprop: subtract the mean gradient's square.
 has_momentum: rmsprop: keep a momentum slot.
+decay_in_direction: lamb: weight_decay * weights is part of the direction, as in LAMB's paper.
 slot_init: first value of every element of each slot; [] for zeros.
 )doc");
 
@@ -80,6 +82,7 @@ slot_init: first value of every element of each slot; [] for zeros.
       .Attr("amsgrad: bool = false")
       .Attr("centered: bool = false")
       .Attr("has_momentum: bool = false")
+      .Attr("decay_in_direction: bool = false")
       .Attr("slot_init: list(float) = []")
       .Attr("drop_slots: bool = false")
       .SetIsStateful()
@@ -97,6 +100,7 @@ lr_outside_momentum: as TacoTableApply's.
 amsgrad: as TacoTableApply's.
 centered: as TacoTableApply's.
 has_momentum: as TacoTableApply's.
+decay_in_direction: as TacoTableApply's.
 slot_init: as TacoTableApply's.
 drop_slots: whether another optimizer's slots may be thrown away.
 )doc");

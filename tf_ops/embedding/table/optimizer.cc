@@ -203,6 +203,10 @@ StepConstants PrepareStep(const OptimizerSpec& spec, const OptimizerStep& step) 
     k.v_divisor = 1.0f - static_cast<float>(IntegerPower(k.beta2, t));
     k.alpha = step.learning_rate * std::sqrt(k.v_divisor) / k.m_divisor;
   }
+  if (spec.kind == OptimizerKind::kLamb && (spec.flags & kDecayInDirection)) {
+    k.direction_decay = step.weight_decay;
+    k.h.weight_decay = 0.0f;
+  }
   return k;
 }
 

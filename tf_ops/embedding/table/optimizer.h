@@ -38,6 +38,8 @@ inline constexpr uint32_t kLrOutsideMomentum = 1u << 1;  // tf.compat.v1 Momentu
 inline constexpr uint32_t kAmsgrad = 1u << 2;
 inline constexpr uint32_t kCentered = 1u << 3;
 inline constexpr uint32_t kHasMomentum = 1u << 4;  // RMSProp with a momentum slot
+// LAMB as its paper has it: weight_decay * w is part of the direction, not decoupled as in Keras.
+inline constexpr uint32_t kDecayInDirection = 1u << 5;
 
 // What decides the layout of a row. A table has at most one spec with slots at a time.
 struct OptimizerSpec {
@@ -80,6 +82,7 @@ struct StepConstants {
   OptimizerStep h;
   float beta1 = 0.0f;  // h.beta1, h.beta2 rounded
   float beta2 = 0.0f;
+  float direction_decay = 0.0f;  // LAMB with kDecayInDirection: its weight_decay
   float one_minus_beta1 = 1.0f;  // 1 - h.beta1, 1 - h.beta2 in double, then rounded
   float one_minus_beta2 = 1.0f;
   float alpha = 0.0f;      // Adam: lr sqrt(1 - beta2^t) / (1 - beta1^t)

@@ -127,7 +127,7 @@ template <class Value>
 void LambDirection(void* vector, float* slots, const float* grad, int dim, const StepConstants& k,
                    float* update, double* weight_sq, double* update_sq) {
   const float c1 = k.one_minus_beta1, c2 = k.one_minus_beta2, eps = k.h.epsilon;
-  const float m_divisor = k.m_divisor, v_divisor = k.v_divisor;
+  const float m_divisor = k.m_divisor, v_divisor = k.v_divisor, decay = k.direction_decay;
   double weight_lanes[kLanes] = {};
   double update_lanes[kLanes] = {};
   UpdateBlocks<Value>(vector, dim, [&](float* w, int at, int n) {
@@ -139,7 +139,7 @@ void LambDirection(void* vector, float* slots, const float* grad, int dim, const
     for (int i = 0; i < n; ++i) {
       m[i] += (g[i] - m[i]) * c1;
       v[i] += (g[i] * g[i] - v[i]) * c2;
-      direction[i] = m[i] / m_divisor / (std::sqrt(v[i] / v_divisor) + eps);
+      direction[i] = m[i] / m_divisor / (std::sqrt(v[i] / v_divisor) + eps) + decay * w[i];
     }
     AddSquares(w, n, weight_lanes);
     AddSquares(direction, n, update_lanes);

@@ -69,9 +69,13 @@ TEST(OptimizerTest, FollowsTheFormulasOverManySteps) {
   }
 }
 
-TEST(OptimizerTest, LambFollowsItsFormulaOverTheRowsOfABatch) {
+class LambTest : public ::testing::TestWithParam<bool> {};
+
+TEST_P(LambTest, FollowsItsFormulaOverTheRowsOfABatch) {
   constexpr int kDim = 21, kRows = 3;
-  const OptimizerSpec spec = Spec(OptimizerKind::kLamb);
+  const bool in_direction = GetParam();
+  OptimizerSpec spec = Spec(OptimizerKind::kLamb);
+  if (in_direction) spec.flags = kDecayInDirection;
   OptimizerStep step;
   step.learning_rate = 0.01f;
   step.epsilon = 1e-6f;
@@ -101,11 +105,12 @@ TEST(OptimizerTest, LambFollowsItsFormulaOverTheRowsOfABatch) {
     std::vector<double> model_update(kRows * kDim);
     double model_weight_sq = 0.0, model_update_sq = 0.0;
     for (int i = 0; i < kRows * kDim; ++i) {
-      mw[i] -= mw[i] * 0.02 * 0.01;
+      if (!in_direction) mw[i] -= mw[i] * 0.02 * 0.01;
       mm[i] = 0.9 * mm[i] + 0.1 * g[i];
       mv[i] = 0.999 * mv[i] + 0.001 * g[i] * g[i];
       model_update[i] =
           mm[i] / (1.0 - std::pow(0.9, t)) / (std::sqrt(mv[i] / (1.0 - std::pow(0.999, t))) + 1e-6);
+      if (in_direction) model_update[i] += 0.02 * mw[i];
       model_weight_sq += mw[i] * mw[i];
       model_update_sq += model_update[i] * model_update[i];
     }
@@ -119,6 +124,8 @@ TEST(OptimizerTest, LambFollowsItsFormulaOverTheRowsOfABatch) {
     ASSERT_FALSE(HasFailure()) << "at step " << step.step;
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(DecayDecoupledOrInTheDirection, LambTest, ::testing::Bool());
 
 TEST(OptimizerTest, SparseAdamMakesUpForTheStepsARowMissed) {
   // A row of plain Adam that gets gradient 0 in the steps between, against one that is not touched.
@@ -220,9 +227,12 @@ TEST(OptimizerTest, RefusesHyperparametersThatCannotBe) {
   }
   refused(OptimizerKind::kMomentum, beta1, 1.5f);
   refused(OptimizerKind::kRmsprop, beta2, -0.5f);
-  refused(OptimizerKind::kFtrl, [](OptimizerStep* s, float v) { s->l1 = v; }, -1.0f);
-  refused(OptimizerKind::kFtrl, [](OptimizerStep* s, float v) { s->lr_power = v; }, 0.5f);
-  refused(OptimizerKind::kSgd, [](OptimizerStep* s, float v) { s->step = v; }, 0.0f);
+  refused(
+      OptimizerKind::kFtrl, [](OptimizerStep* s, float v) { s->l1 = v; }, -1.0f);
+  refused(
+      OptimizerKind::kFtrl, [](OptimizerStep* s, float v) { s->lr_power = v; }, 0.5f);
+  refused(
+      OptimizerKind::kSgd, [](OptimizerStep* s, float v) { s->step = v; }, 0.0f);
   OptimizerStep almost;
   almost.beta2 = 0.99999999999;  // rounds to 1
   EXPECT_FALSE(ValidateStep(Spec(OptimizerKind::kAdam), almost).ok());

@@ -32,7 +32,7 @@ static_assert(kNameBytesAt + 4 == kFixedHeaderBytes, "the name follows its lengt
 
 constexpr uint32_t kMaxFileDim = 4096;  // as Table::kMaxDim
 constexpr uint32_t kKnownFlags =
-    kNesterov | kLrOutsideMomentum | kAmsgrad | kCentered | kHasMomentum;
+    kNesterov | kLrOutsideMomentum | kAmsgrad | kCentered | kHasMomentum | kDecayInDirection;
 
 template <class Enum>
 bool Between(Enum value, Enum first, Enum last) {

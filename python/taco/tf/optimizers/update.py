@@ -35,6 +35,7 @@ class Update:
     amsgrad: bool = False
     centered: bool = False
     has_momentum: bool = False
+    decay_in_direction: bool = False
     slot_init: tuple[float, ...] = ()
     # In float64, `1 - beta` is rounded after the subtraction, as Keras does; in float32 before it,
     # as the kernels of tf.compat.v1.train do.
@@ -49,6 +50,7 @@ class Update:
             "amsgrad": self.amsgrad,
             "centered": self.centered,
             "has_momentum": self.has_momentum,
+            "decay_in_direction": self.decay_in_direction,
             "slot_init": list(self.slot_init),
         }
 

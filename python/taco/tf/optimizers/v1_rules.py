@@ -48,6 +48,7 @@ def _adam_like(rule: str) -> Callable[[Any], Update]:
             beta2=_number(o._beta2),
             epsilon=_number(o._epsilon),
             weight_decay=_number(getattr(o, "_weight_decay", 0.0)),
+            decay_in_direction=rule == "lamb",
         )
 
     return make

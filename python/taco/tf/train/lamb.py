@@ -44,8 +44,8 @@ class LAMBOptimizer(tf.compat.v1.train.AdamOptimizer):
           beta1: decay of the first moment.
           beta2: decay of the second moment.
           epsilon: added to the root of the second moment.
-          weight_decay: before the update, weights shrink by this times the learning rate, as in
-            Keras's Lamb.
+          weight_decay: this times the weights is added to the direction before its norm is taken,
+            as in the paper. (Keras's Lamb shrinks the weights beforehand instead.)
           use_locking: as in `tf.compat.v1.train.AdamOptimizer`.
           name: prefix of what the optimizer creates.
         """
@@ -64,9 +64,9 @@ class LAMBOptimizer(tf.compat.v1.train.AdamOptimizer):
         v_new = v.assign(beta2 * v + (1 - beta2) * tf.square(grad), use_locking=self._use_locking)
         m_hat = m_new / (1 - number(beta1_power))
         v_hat = v_new / (1 - number(beta2_power))
-        decay = 1 - number(self._lr_t) * number(self._weight_decay)
-        weights = decay * tf.convert_to_tensor(var)
+        weights = tf.convert_to_tensor(var)
         direction = m_hat / (tf.sqrt(v_hat) + number(self._epsilon_t))
+        direction += number(self._weight_decay) * weights
         weight_norm, direction_norm = tf.norm(weights), tf.norm(direction)
         defined = tf.logical_and(weight_norm > 0, direction_norm > 0)
         ratio = tf.where(defined, tf.math.divide_no_nan(weight_norm, direction_norm), 1.0)
