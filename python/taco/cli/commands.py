@@ -35,7 +35,18 @@ def run(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: the subcommand's, or 2 for wrong usage.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()  # here, not at exit, where nobody could catch what it raises
+        return code
+    except BrokenPipeError:  # `taco doctor | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _run(arguments: list[str]) -> int:
     # taco's own options come before the command and take no values; what follows is the command's.
     split = next((i for i, each in enumerate(arguments) if not each.startswith("-")), None)
     own = arguments if split is None else arguments[:split]
@@ -53,11 +64,6 @@ def run(argv: Sequence[str] | None = None) -> int:
         return command(rest)
     except SystemExit as stop:  # argparse: after --help, --version, or a wrong option
         return stop.code if isinstance(stop.code, int) else _USAGE_ERROR
-    except BrokenPipeError:  # `taco doctor | head`: nobody reads on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        return 130
 
 
 def _parser() -> argparse.ArgumentParser:

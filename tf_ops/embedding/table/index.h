@@ -89,10 +89,12 @@ class Index {
   // The home bucket: what to prefetch a few keys ahead.
   const Bucket* Home(uint64_t hash) const { return &SegmentOf(hash)->buckets[HomeOf(hash)]; }
 
-  // The handle of the first matching tag in the home bucket, or kNoRow: what row to prefetch.
-  static RowHandle Candidate(const Bucket* home, uint64_t hash) {
-    const uint32_t match = home->Match(TagOf(hash));
-    return match == 0 ? kNoRow : home->handles[__builtin_ctz(match)];
+  // The bucket where the search goes on. Segments are aligned to their size.
+  static const Bucket* After(const Bucket* bucket) {
+    const uintptr_t address = reinterpret_cast<uintptr_t>(bucket);
+    const uintptr_t segment = address & ~(sizeof(Segment) - 1);
+    return reinterpret_cast<const Bucket*>(segment |
+                                           ((address + sizeof(Bucket)) & (sizeof(Segment) - 1)));
   }
 
   // The row of `key`, or kNoRow. probes (may be null): += buckets read.

@@ -27,19 +27,13 @@
 #include <vector>
 
 #include "tf_ops/embedding/table/hash.h"
+#include "tf_ops/embedding/table/prefetch.h"
 #include "tf_ops/embedding/table/shard.h"
 #include "tf_ops/embedding/table/slab_arena.h"
 #include "tf_ops/embedding/table/table.h"
 
 namespace taco {
 namespace embedding {
-
-// Keys between two stages of a pipeline (index line, row, work): enough to cover a cache miss, few
-// enough for each line to find a line-fill buffer and to stay in the L1 cache until it is used.
-inline constexpr int64_t kMaxAhead = 8;
-inline int64_t KeysAhead(size_t row_bytes) {
-  return std::clamp<int64_t>(static_cast<int64_t>(2048 / row_bytes), 2, kMaxAhead);
-}
 
 // A batch sorted by shard. items[begin[s] .. begin[s + 1]) are the positions of shard s's keys, in
 // their order in the batch.
@@ -105,25 +99,18 @@ class Table::Impl {
 template <typename Item, typename Visit>
 void VisitPrefetched(const Shard& shard, const BatchPlan& plan, int64_t count, const Item& item,
                      const Visit& visit) {
-  const Bucket* homes[2 * kMaxAhead];
+  PendingKey ring[2 * kMaxAhead];
   constexpr int64_t kMask = 2 * kMaxAhead - 1;
-  const int64_t ahead = KeysAhead(shard.rows->stride());
-  const size_t touched = std::min<size_t>(shard.rows->stride(), 1024);
+  const size_t row_bytes = std::min<size_t>(shard.rows->stride(), 1024);
+  const int64_t ahead = KeysAhead(row_bytes);
   for (int64_t i = 0; i < count + 2 * ahead; ++i) {
-    if (i < count) {
-      homes[i & kMask] = shard.index->Home(plan.hashes[item(i)]);
-      __builtin_prefetch(homes[i & kMask], 1);
-    }
+    const int64_t use = i - 2 * ahead;
+    const int64_t chase = i - ahead - ahead / 2;
     const int64_t follow = i - ahead;
-    if (follow >= 0 && follow < count) {
-      const RowHandle handle = Index::Candidate(homes[follow & kMask], plan.hashes[item(follow)]);
-      if (handle != kNoRow) {
-        const uint8_t* row = shard.rows->Row(handle);
-        for (size_t at = 0; at < touched; at += 64) __builtin_prefetch(row + at, 1);
-        __builtin_prefetch(row + touched - 1, 1);
-      }
-    }
-    if (i >= 2 * ahead) visit(i - 2 * ahead);
+    if (use >= 0) visit(use);
+    if (i < count) ring[i & kMask].Start(plan.hashes[item(i)], *shard.index);
+    if (follow >= 0 && follow < count) ring[follow & kMask].Follow(*shard.rows, row_bytes);
+    if (chase >= 0 && chase < count) ring[chase & kMask].Chase(*shard.rows, row_bytes);
   }
 }
 

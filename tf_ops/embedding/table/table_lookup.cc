@@ -77,40 +77,13 @@ struct Reader {
     }
   }
 
-  // One key on its way through the pipeline.
-  struct InFlight {
-    uint64_t hash;
-    const Shard* shard;
-    const Bucket* home;
-    const uint8_t* row;
-  };
-
-  // First stage: the index line.
-  void Start(int64_t i, const ShardMap& map, InFlight* key) const {
-    key->hash = HashKey(keys[i]);
-    key->shard = &impl.shards[ShardOf(map, key->hash)];
-    key->home = key->shard->index->Home(key->hash);
-    __builtin_prefetch(key->home);
-  }
-
-  // Second: the row that the index line points to.
-  void Follow(InFlight* key) const {
-    const RowHandle handle = Index::Candidate(key->home, key->hash);
-    if (handle == kNoRow) {
-      key->row = nullptr;
-      return;
-    }
-    key->row = key->shard->rows->Row(handle);
-    for (size_t at = 0; at < touched; at += 64) __builtin_prefetch(key->row + at);
-    __builtin_prefetch(key->row + touched - 1);
-  }
-
-  // Third: copy it. Returns whether the key was there.
-  bool Finish(int64_t i, const InFlight& key) const {
-    const uint8_t* row = key.row;
+  // Copies the row of key i out. Returns whether the key was there.
+  bool Finish(int64_t i, const Shard& shard, const PendingKey& pending) const {
+    const uint8_t* row = pending.row();
     if (row == nullptr || RowLayout::Header(row)->key != keys[i]) {
-      const RowHandle handle = key.shard->index->Find(key.hash, keys[i]);
-      row = handle == kNoRow ? nullptr : key.shard->rows->Row(handle);
+      const RowHandle handle =
+          pending.absent() ? kNoRow : shard.index->Find(pending.hash(), keys[i]);
+      row = handle == kNoRow ? nullptr : shard.rows->Row(handle);
     }
     if (row != nullptr) {
       CopyVector(values + i * vector_bytes, RowLayout::Vector(row), vector_bytes);
@@ -123,17 +96,33 @@ struct Reader {
 
   // Looks up keys[first .. end) with the locks held. Returns the hits.
   int64_t Pipeline(int64_t first, int64_t end) const {
-    const ShardMap& map = GlobalShardMap();
-    InFlight ring[2 * kMaxAhead];
+    struct {
+      PendingKey key;
+      const Shard* shard;
+    } ring[2 * kMaxAhead];
     constexpr int64_t kMask = 2 * kMaxAhead - 1;
+    const ShardMap& map = GlobalShardMap();
     const int64_t ahead = KeysAhead(touched);
     int64_t found = 0;
     for (int64_t i = first; i < end + 2 * ahead; ++i) {
-      const int64_t finish = i - 2 * ahead;
+      const int64_t use = i - 2 * ahead;
+      const int64_t chase = i - ahead - ahead / 2;
       const int64_t follow = i - ahead;
-      if (finish >= first) found += Finish(finish, ring[finish & kMask]);
-      if (i < end) Start(i, map, &ring[i & kMask]);
-      if (follow >= first && follow < end) Follow(&ring[follow & kMask]);
+      if (use >= first) found += Finish(use, *ring[use & kMask].shard, ring[use & kMask].key);
+      if (i < end) {
+        auto& entry = ring[i & kMask];
+        const uint64_t hash = HashKey(keys[i]);
+        entry.shard = &impl.shards[ShardOf(map, hash)];
+        entry.key.Start(hash, *entry.shard->index);
+      }
+      if (follow >= first && follow < end) {
+        auto& entry = ring[follow & kMask];
+        entry.key.Follow(*entry.shard->rows, touched);
+      }
+      if (chase >= first && chase < end) {
+        auto& entry = ring[chase & kMask];
+        entry.key.Chase(*entry.shard->rows, touched);
+      }
     }
     return found;
   }
