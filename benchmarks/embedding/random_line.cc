@@ -1,8 +1,8 @@
-// The machine's own rate of random cache-line reads: the ceiling of any table that is larger than the
-// caches and keeps its rows in memory. Built at run time by random_line.py; plain C interface.
+// The machine's own rate of random cache-line reads: the ceiling of any table that is larger than
+// the caches and keeps its rows in memory. Built at run time by random_line.py; plain C interface.
 //
-// Reads are independent and prefetched kAhead ahead, so that the core keeps as many misses in flight as
-// it can. Each read touches one word: the line is what the memory system moves.
+// Reads are independent and prefetched kAhead ahead, so that the core keeps as many misses in
+// flight as it can. Each read touches one word: the line is what the memory system moves.
 
 #include <sys/mman.h>
 
@@ -43,8 +43,8 @@ uint64_t ReadRange(const Array& array, const int64_t* ids, int64_t count, int64_
 
 extern "C" {
 
-// An array of at least `bytes` bytes, every page touched, in huge pages where the kernel gives them.
-// Null when memory is refused. The caller owns it and gives it back with random_line_free.
+// An array of at least `bytes` bytes, every page touched, in huge pages where the kernel gives
+// them. Null when memory is refused. The caller owns it and gives it back with random_line_free.
 void* random_line_create(int64_t bytes) {
   const size_t rounded = (static_cast<size_t>(bytes) + 2 * kHugePage - 1) & ~(kHugePage - 1);
   void* data = mmap(nullptr, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -54,8 +54,8 @@ void* random_line_create(int64_t bytes) {
   return new Array{static_cast<char*>(data), rounded};
 }
 
-// Reads the line of each row `ids[i]` (0 <= ids[i] < bytes / row_bytes) on `threads` threads, each of
-// which takes an equal run of `ids`. Returns a sum, so that no read can be dropped.
+// Reads the line of each row `ids[i]` (0 <= ids[i] < bytes / row_bytes) on `threads` threads, each
+// of which takes an equal run of `ids`. Returns a sum, so that no read can be dropped.
 uint64_t random_line_read(const void* handle, const int64_t* ids /* (count) */, int64_t count,
                           int64_t row_bytes, int threads) {
   const Array& array = *static_cast<const Array*>(handle);

@@ -227,12 +227,9 @@ TEST(OptimizerTest, RefusesHyperparametersThatCannotBe) {
   }
   refused(OptimizerKind::kMomentum, beta1, 1.5f);
   refused(OptimizerKind::kRmsprop, beta2, -0.5f);
-  refused(
-      OptimizerKind::kFtrl, [](OptimizerStep* s, float v) { s->l1 = v; }, -1.0f);
-  refused(
-      OptimizerKind::kFtrl, [](OptimizerStep* s, float v) { s->lr_power = v; }, 0.5f);
-  refused(
-      OptimizerKind::kSgd, [](OptimizerStep* s, float v) { s->step = v; }, 0.0f);
+  refused(OptimizerKind::kFtrl, [](OptimizerStep* s, float v) { s->l1 = v; }, -1.0f);
+  refused(OptimizerKind::kFtrl, [](OptimizerStep* s, float v) { s->lr_power = v; }, 0.5f);
+  refused(OptimizerKind::kSgd, [](OptimizerStep* s, float v) { s->step = v; }, 0.0f);
   OptimizerStep almost;
   almost.beta2 = 0.99999999999;  // rounds to 1
   EXPECT_FALSE(ValidateStep(Spec(OptimizerKind::kAdam), almost).ok());
