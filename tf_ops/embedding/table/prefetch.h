@@ -22,10 +22,11 @@ namespace taco {
 namespace embedding {
 
 // Keys between two steps: enough to cover a cache miss, few enough for each line to find a
-// line-fill buffer and to stay in the L1 cache until it is used. Even.
-inline constexpr int64_t kMaxAhead = 8;
+// line-fill buffer: 16 for rows of two lines, 4 for long ones, whose own lines already overlap.
+// Even.
+inline constexpr int64_t kMaxAhead = 16;
 inline int64_t KeysAhead(size_t row_bytes) {
-  return std::clamp<int64_t>(static_cast<int64_t>(2048 / row_bytes) & ~int64_t{1}, 2, kMaxAhead);
+  return std::clamp<int64_t>(static_cast<int64_t>(1536 / row_bytes) & ~int64_t{1}, 4, kMaxAhead);
 }
 
 // The cache lines that hold [data, data + bytes).

@@ -39,15 +39,24 @@ class SharedLocks {
   const ShardSet wanted_;
 };
 
+// Outputs from this size on are written around the cache: an ordinary store first reads the line
+// that it is about to overwrite, and a large output would push the table out.
+constexpr size_t kStreamedBytes = size_t{1} << 20;
+
 // memcpy of vectors, which are short and a multiple of 16 bytes nearly always.
+template <bool kStream>
 inline void CopyVector(uint8_t* to, const uint8_t* from, size_t bytes) {
   if (bytes % 16 != 0 || bytes > 1024) {
     std::memcpy(to, from, bytes);
     return;
   }
   for (size_t i = 0; i < bytes; i += 16) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i),
-                     _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i)));
+    const __m128i part = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i));
+    if (kStream) {
+      _mm_stream_si128(reinterpret_cast<__m128i*>(to + i), part);
+    } else {
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), part);
+    }
   }
 }
 
@@ -59,6 +68,7 @@ struct Reader {
   bool* exists;
   const size_t vector_bytes;
   const size_t touched;  // bytes from the start of a row worth prefetching
+  const bool stream;     // write the output around the cache
 
   void FillMiss(int64_t i) const {
     uint8_t* out = values + i * vector_bytes;
@@ -78,6 +88,7 @@ struct Reader {
   }
 
   // Copies the row of key i out. Returns whether the key was there.
+  template <bool kStream>
   bool Finish(int64_t i, const Shard& shard, const PendingKey& pending) const {
     const uint8_t* row = pending.row();
     if (row == nullptr || RowLayout::Header(row)->key != keys[i]) {
@@ -86,7 +97,7 @@ struct Reader {
       row = handle == kNoRow ? nullptr : shard.rows->Row(handle);
     }
     if (row != nullptr) {
-      CopyVector(values + i * vector_bytes, RowLayout::Vector(row), vector_bytes);
+      CopyVector<kStream>(values + i * vector_bytes, RowLayout::Vector(row), vector_bytes);
     } else {
       FillMiss(i);
     }
@@ -95,6 +106,7 @@ struct Reader {
   }
 
   // Looks up keys[first .. end) with the locks held. Returns the hits.
+  template <bool kStream>
   int64_t Pipeline(int64_t first, int64_t end) const {
     struct {
       PendingKey key;
@@ -108,7 +120,8 @@ struct Reader {
       const int64_t use = i - 2 * ahead;
       const int64_t chase = i - ahead - ahead / 2;
       const int64_t follow = i - ahead;
-      if (use >= first) found += Finish(use, *ring[use & kMask].shard, ring[use & kMask].key);
+      if (use >= first)
+        found += Finish<kStream>(use, *ring[use & kMask].shard, ring[use & kMask].key);
       if (i < end) {
         auto& entry = ring[i & kMask];
         const uint64_t hash = HashKey(keys[i]);
@@ -124,6 +137,7 @@ struct Reader {
         entry.key.Chase(*entry.shard->rows, touched);
       }
     }
+    if (kStream) _mm_sfence();
     return found;
   }
 
@@ -140,7 +154,7 @@ struct Reader {
         wanted.set();
       }
       SharedLocks locks(impl.shards, wanted);
-      found += Pipeline(first, hold_end);
+      found += stream ? Pipeline<true>(first, hold_end) : Pipeline<false>(first, hold_end);
       first = hold_end;
     }
     return found;
@@ -153,13 +167,15 @@ void Table::Lookup(const int64_t* keys, int64_t n, const Miss& miss, void* value
                    Executor* executor) const {
   if (n <= 0) return;
   const size_t vector_bytes = impl_->options.dim * ValueBytes(impl_->options.value_type);
-  const Reader reader{*impl_,
-                      miss,
-                      keys,
-                      static_cast<uint8_t*>(values),
-                      exists,
-                      vector_bytes,
-                      std::min<size_t>(sizeof(RowHeader) + vector_bytes, 512)};
+  const Reader reader{
+      *impl_,
+      miss,
+      keys,
+      static_cast<uint8_t*>(values),
+      exists,
+      vector_bytes,
+      std::min<size_t>(sizeof(RowHeader) + vector_bytes, 512),
+      n * vector_bytes >= kStreamedBytes && reinterpret_cast<uintptr_t>(values) % 16 == 0};
   std::atomic<int64_t> found{0};
   const int64_t wanted_tasks = (n + kKeysPerTask - 1) / kKeysPerTask;
   const int64_t tasks = std::min<int64_t>(wanted_tasks, 4 * int64_t{executor->parallelism()});
