@@ -1,8 +1,10 @@
-"""Writes the tables and the picture in docs/ from a results file.
+"""Writes the tables and the picture in docs/, and the README's summary, from results files.
 
-python -m benchmarks.embedding.report results.json [--page docs/embedding_benchmarks.md]
+python -m benchmarks.embedding.report results.json [more.json ...]
+    [--page docs/embedding_benchmarks.md] [--readme README.md]
 
-What stands between the page's two marks is replaced; the picture goes to images/ beside the page.
+Several files are runs of different cases; their findings are put together. What stands between the
+marks of each page is replaced; the picture goes to images/ beside the page.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import pathlib
+import statistics
 import sys
 from typing import Any
 
@@ -18,6 +21,7 @@ from benchmarks.embedding.process import ROOT
 
 BEGIN = "<!-- results: begin (made by benchmarks.embedding.report; do not edit) -->"
 END = "<!-- results: end -->"
+README_BEGIN, README_END = "<!-- bench:begin -->", "<!-- bench:end -->"
 PICTURE = "embedding_benchmarks.png"
 _HEADINGS = {
     "lookup": "Lookup",
@@ -41,17 +45,52 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def rewrite(page: str, block: str) -> str:
+def merge(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """One results file out of several runs of different cases, all else taken from the first."""
+    merged = dict(runs[0])
+    merged["command"] = " ; ".join(run["command"] for run in runs)
+    merged["seconds"] = round(sum(run["seconds"] for run in runs))
+    merged["quick"] = any(run["quick"] for run in runs)
+    for name in ("results", "findings"):
+        merged[name] = [entry for run in runs for entry in run[name]]
+    return merged
+
+
+def headline(results: dict[str, Any]) -> str:
+    """The README's table: a line a claim, over all cases that were measured."""
+    claims: dict[tuple[str, str, str, str], list[dict[str, Any]]] = {}
+    for f in results["findings"]:
+        if f["target"] and f["value"]:
+            key = (f["case"].split("/")[0], f["what"], f["peer"], f["target"])
+            claims.setdefault(key, []).append(f)
+    lines = [
+        "| what | beside | lowest case | median case | highest case | target | met in |",
+        "|---|---|--:|--:|--:|--:|--:|",
+    ]
+    for (kind, what, peer, target), found in claims.items():
+        medians = sorted(f["value"]["median"] for f in found)
+        middle = statistics.median(medians)
+        met = sum(bool(f["met"]) for f in found)
+        ratios = " | ".join(f"{value:.2f}x" for value in (medians[0], middle, medians[-1]))
+        name = _HEADINGS[kind] if what == "speed over" else what
+        beside = peer.replace("_", " ") if what == "speed over" else ""
+        lines.append(f"| {name} | {beside} | {ratios} | {target} | {met} of {len(found)} |")
+    return "\n".join(
+        [*lines, "", f"Measured by `make bench` on {results['machine']['processor']}."]
+    )
+
+
+def rewrite(page: str, block: str, begin: str = BEGIN, end: str = END) -> str:
     """The page with what stands between the marks replaced by `block`.
 
     Raises:
       ValueError: the page lacks the marks.
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"the page has no block between '{BEGIN}' and '{END}'")
-    return f"{before}{BEGIN}\n\n{block}\n{END}{after}"
+    before, found_begin, rest = page.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        raise ValueError(f"the page has no block between '{begin}' and '{end}'")
+    return f"{before}{begin}\n\n{block}\n{end}{after}"
 
 
 def _about(results: dict[str, Any]) -> list[str]:
@@ -99,18 +138,23 @@ def _table(findings: list[dict[str, Any]]) -> list[str]:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("results", type=pathlib.Path)
+    parser.add_argument("results", type=pathlib.Path, nargs="+")
     parser.add_argument("--page", type=pathlib.Path, default=ROOT / "docs/embedding_benchmarks.md")
+    parser.add_argument("--readme", type=pathlib.Path, default=ROOT / "README.md")
     args = parser.parse_args()
-    results = json.loads(args.results.read_text())
+    results = merge([json.loads(path.read_text()) for path in args.results])
     block = markdown(results)
     picture = args.page.parent / "images" / PICTURE
     if plot.draw(results, picture):
         block += f"\n![Speed over the peers; batch times and memory in growth](images/{PICTURE})\n"
-    try:
-        args.page.write_text(rewrite(args.page.read_text(), block))
-    except ValueError as error:
-        sys.exit(f"{args.page}: {error}")
+    for page, text, marks in (
+        (args.page, block, (BEGIN, END)),
+        (args.readme, headline(results), (README_BEGIN, README_END)),
+    ):
+        try:
+            page.write_text(rewrite(page.read_text(), text, *marks))
+        except ValueError as error:
+            sys.exit(f"{page}: {error}")
 
 
 if __name__ == "__main__":

@@ -68,3 +68,35 @@ def test_random_line_reads_every_line_it_is_asked_for():
 def test_the_page_must_have_its_marks():
     with pytest.raises(ValueError, match="no block"):
         report.rewrite("a page without", "block")
+
+
+def test_the_readme_gets_a_line_a_claim_over_all_runs():
+    def run(case, ratio):
+        finding = {
+            "case": case,
+            "what": "speed over",
+            "peer": "tfra",
+            "value": {"median": ratio},
+            "target": ">= 8x",
+            "met": ratio >= 8,
+        }
+        return {
+            "command": case,
+            "seconds": 1,
+            "quick": False,
+            "results": [],
+            "findings": [finding],
+            "machine": {"processor": "a processor"},
+        }
+
+    merged = report.merge([run("lookup/a", 4.0), run("lookup/b", 9.0)])
+    assert merged["command"] == "lookup/a ; lookup/b" and merged["seconds"] == 2
+    table = report.headline(merged)
+    assert "| Lookup | tfra | 4.00x | 6.50x | 9.00x | >= 8x | 1 of 2 |" in table
+    page = report.rewrite(
+        f"x{report.README_BEGIN}old{report.README_END}y",
+        table,
+        report.README_BEGIN,
+        report.README_END,
+    )
+    assert "old" not in page and "a processor" in page

@@ -126,9 +126,10 @@ Status Table::Apply(const int64_t* keys, int64_t n, ValueType grad_type, const v
           pass->items.reserve(rows);
           pass->directions.reserve(rows * layout.dim);
         }
+        const size_t gradient_bytes = std::min<size_t>(layout.dim * ValueBytes(grad_type), 512);
         const auto item_of = [&](int64_t u) {
           const uint32_t item = items[distinct.firsts[u]];
-          __builtin_prefetch(gradients.Row(item));
+          PrefetchLines(gradients.Row(item), gradient_bytes);
           return item;
         };
         VisitPrefetched(*shard, plan, rows, item_of, [&](int64_t u) {

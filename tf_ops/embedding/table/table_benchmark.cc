@@ -61,6 +61,24 @@ void BM_Lookup(benchmark::State& state) {
 }
 BENCHMARK(BM_Lookup)->ArgsProduct({{16, 64}, {1000000, 10000000}});
 
+void BM_Upsert(benchmark::State& state) {
+  const int dim = static_cast<int>(state.range(0));
+  const int64_t rows = state.range(1);
+  const auto table = FilledTable(dim, rows, OptimizerKind::kNone);
+  const std::vector<int64_t> keys = RandomKeys(64 * kBatch, rows);
+  const std::vector<float> values(kBatch * dim, 2.0f);
+  InlineExecutor executor;
+  int64_t at = 0;
+  for (auto _ : state) {
+    if (!table->Upsert(keys.data() + at, kBatch, values.data(), &executor).ok()) {
+      state.SkipWithError("upsert failed");
+    }
+    at = (at + kBatch) % static_cast<int64_t>(keys.size());
+  }
+  state.SetItemsProcessed(state.iterations() * kBatch);
+}
+BENCHMARK(BM_Upsert)->ArgsProduct({{16, 64}, {1000000}});
+
 void BM_AdamApply(benchmark::State& state) {
   const int dim = static_cast<int>(state.range(0));
   const int64_t rows = state.range(1);

@@ -14,11 +14,18 @@ void CountUpdate(RowHeader* header) {
   if (header->freq < kMaxFreq) ++header->freq;
 }
 
+// Calls visit(item) for each of a shard's items, with the lines it touches prefetched: those of the
+// table, and of the batch's own row at `input` (null: none), which shard order scatters too.
 template <typename Visit>
 void VisitItems(const Shard& shard, const BatchPlan& plan, const uint32_t* items, int64_t count,
-                const Visit& visit) {
+                const uint8_t* input, size_t input_bytes, const Visit& visit) {
+  const size_t prefetched = std::min<size_t>(input_bytes, 512);
   VisitPrefetched(
-      shard, plan, count, [items](int64_t i) { return items[i]; },
+      shard, plan, count,
+      [&](int64_t i) {
+        if (input != nullptr) PrefetchLines(input + items[i] * input_bytes, prefetched);
+        return items[i];
+      },
       [&](int64_t i) { visit(items[i]); });
 }
 
@@ -38,24 +45,25 @@ Status Table::Upsert(const int64_t* keys, int64_t n, const void* values, Executo
   std::atomic<bool> no_memory{false};
   impl_->Mutate(keys, n, executor,
                 [&](Shard* shard, const BatchPlan& plan, const uint32_t* items, int64_t count) {
-                  VisitItems(*shard, plan, items, count, [&](uint32_t item) {
-                    RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
-                    const bool fresh = handle == kNoRow;
-                    if (fresh) {
-                      handle = shard->Insert(plan.hashes[item], keys[item]);
-                      if (handle == kNoRow) {
-                        no_memory = true;
-                        return;
-                      }
-                    } else {
-                      shard->Preserve(handle);
-                    }
-                    uint8_t* row = shard->rows->Row(handle);
-                    std::memcpy(RowLayout::Vector(row), vectors + item * layout.vector_bytes,
-                                layout.vector_bytes);
-                    if (fresh) InitializeSlots(impl_->optimizer, layout.dim, layout.Slots(row));
-                    CountUpdate(RowLayout::Header(row));
-                  });
+                  VisitItems(
+                      *shard, plan, items, count, vectors, layout.vector_bytes, [&](uint32_t item) {
+                        RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
+                        const bool fresh = handle == kNoRow;
+                        if (fresh) {
+                          handle = shard->Insert(plan.hashes[item], keys[item]);
+                          if (handle == kNoRow) {
+                            no_memory = true;
+                            return;
+                          }
+                        } else {
+                          shard->Preserve(handle);
+                        }
+                        uint8_t* row = shard->rows->Row(handle);
+                        std::memcpy(RowLayout::Vector(row), vectors + item * layout.vector_bytes,
+                                    layout.vector_bytes);
+                        if (fresh) InitializeSlots(impl_->optimizer, layout.dim, layout.Slots(row));
+                        CountUpdate(RowLayout::Header(row));
+                      });
                 });
   return no_memory ? impl_->OutOfMemory() : OkStatus();
 }
@@ -69,32 +77,32 @@ Status Table::Accumulate(const int64_t* keys, int64_t n, const void* values_or_d
   const LoadFn load = GetLoad(layout.value_type);
   const AddScaledFn add = GetAddScaled(layout.value_type);
   std::atomic<bool> no_memory{false};
-  impl_->Mutate(keys, n, executor,
-                [&](Shard* shard, const BatchPlan& plan, const uint32_t* items, int64_t count) {
-                  std::vector<float> delta(layout.dim);
-                  VisitItems(*shard, plan, items, count, [&](uint32_t item) {
-                    RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
-                    const bool present = handle != kNoRow;
-                    if (present != exists[item]) return;
-                    const uint8_t* vector = vectors + item * layout.vector_bytes;
-                    if (present) {
-                      shard->Preserve(handle);
-                      load(vector, delta.data(), layout.dim);
-                      add(RowLayout::Vector(shard->rows->Row(handle)), delta.data(), 1.0f,
-                          layout.dim);
-                    } else {
-                      handle = shard->Insert(plan.hashes[item], keys[item]);
-                      if (handle == kNoRow) {
-                        no_memory = true;
-                        return;
-                      }
-                      uint8_t* row = shard->rows->Row(handle);
-                      std::memcpy(RowLayout::Vector(row), vector, layout.vector_bytes);
-                      InitializeSlots(impl_->optimizer, layout.dim, layout.Slots(row));
-                    }
-                    CountUpdate(RowLayout::Header(shard->rows->Row(handle)));
-                  });
-                });
+  impl_->Mutate(
+      keys, n, executor,
+      [&](Shard* shard, const BatchPlan& plan, const uint32_t* items, int64_t count) {
+        std::vector<float> delta(layout.dim);
+        VisitItems(*shard, plan, items, count, vectors, layout.vector_bytes, [&](uint32_t item) {
+          RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
+          const bool present = handle != kNoRow;
+          if (present != exists[item]) return;
+          const uint8_t* vector = vectors + item * layout.vector_bytes;
+          if (present) {
+            shard->Preserve(handle);
+            load(vector, delta.data(), layout.dim);
+            add(RowLayout::Vector(shard->rows->Row(handle)), delta.data(), 1.0f, layout.dim);
+          } else {
+            handle = shard->Insert(plan.hashes[item], keys[item]);
+            if (handle == kNoRow) {
+              no_memory = true;
+              return;
+            }
+            uint8_t* row = shard->rows->Row(handle);
+            std::memcpy(RowLayout::Vector(row), vector, layout.vector_bytes);
+            InitializeSlots(impl_->optimizer, layout.dim, layout.Slots(row));
+          }
+          CountUpdate(RowLayout::Header(shard->rows->Row(handle)));
+        });
+      });
   return no_memory ? impl_->OutOfMemory() : OkStatus();
 }
 
@@ -108,7 +116,7 @@ Status Table::Erase(const int64_t* keys, int64_t n, Executor* executor, int64_t*
   impl_->Mutate(keys, n, executor,
                 [&](Shard* shard, const BatchPlan& plan, const uint32_t* items, int64_t count) {
                   int64_t here = 0;
-                  VisitItems(*shard, plan, items, count, [&](uint32_t item) {
+                  VisitItems(*shard, plan, items, count, nullptr, 0, [&](uint32_t item) {
                     const RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
                     if (handle == kNoRow) return;
                     shard->Erase(plan.hashes[item], handle);
@@ -151,7 +159,7 @@ Status Table::Import(const RowLayout& layout, const OptimizerSpec& spec, const u
   std::atomic<bool> no_memory{false};
   impl_->Mutate(keys.data(), n, executor,
                 [&](Shard* shard, const BatchPlan& plan, const uint32_t* items, int64_t count) {
-                  VisitItems(*shard, plan, items, count, [&](uint32_t item) {
+                  VisitItems(*shard, plan, items, count, rows, layout.stride, [&](uint32_t item) {
                     RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
                     if (handle == kNoRow) {
                       handle = shard->Insert(plan.hashes[item], keys[item]);
