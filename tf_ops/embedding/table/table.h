@@ -79,7 +79,7 @@ class Table {
   OptimizerSpec optimizer() const;      // now in force
   RowLayout layout() const;             // now in force
   int64_t size() const;                 // rows; exact when no mutation is under way
-  TableStats Stats() const;             // walks the index: O(rows), a shard at a time
+  TableStats Stats() const;             // probe lengths from a sample; a shard at a time
 
   // What a lookup writes for a key that is absent.
   struct Miss {
