@@ -1,6 +1,8 @@
 """The Makefile: what the README and the docs promise of it."""
 
+import os
 import pathlib
+import shutil
 import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -28,3 +30,27 @@ def test_the_demo_installs_neither_test_tools_nor_peers():
     assert "venv-dev" not in commands
     assert "setup.sh build test" not in commands
     assert "peers" not in commands
+
+
+def test_a_bazel_that_the_setup_installs_is_the_one_that_builds(tmp_path):
+    tools = tmp_path / "tools"
+    programs = tmp_path / "bin"
+    tools.mkdir()
+    programs.mkdir()
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ["bash", "chmod", "env", "sed"]:
+        (programs / name).symlink_to(shutil.which(name))
+    bazel = programs / "bazel"
+    (tools / "setup.sh").write_text(
+        f"#!/bin/bash\necho 'echo ran: \"$@\"' > {bazel}\nchmod +x {bazel}\n"
+    )
+    (tools / "setup.sh").chmod(0o755)
+    result = subprocess.run(
+        [shutil.which("make"), "libraries"],
+        cwd=tmp_path,
+        env={"PATH": str(programs), "HOME": os.environ.get("HOME", "/")},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "ran: build" in result.stdout
