@@ -1,5 +1,6 @@
 #include "tf_ops/embedding/table/index.h"
 
+#include <algorithm>
 #include <cstring>
 
 namespace taco {
@@ -103,22 +104,41 @@ bool Index::Split(uint64_t hash) {
     directory_mask_ = directory_.size() - 1;
   }
 
-  // Take all entries out, reading their keys ahead of use, and place them anew.
+  // Take all entries out, their keys' lines on their way into the cache, and place them anew. Most
+  // of the cost of growth is here, so it has no branch that depends on the hash but for buckets
+  // that overflow: the two halves and the buckets' fill are looked up, not searched.
+  constexpr int kAhead = 24;
   RowHandle handles[Segment::kSlots];
   int n = 0;
   for (const Bucket& bucket : segment->buckets) {
     for (int slot = 0; slot < Bucket::kSlots; ++slot) {
       if (bucket.tags[slot] == 0) continue;
       handles[n++] = bucket.handles[slot];
-      __builtin_prefetch(rows_->Row(bucket.handles[slot]));
     }
   }
   std::memset(static_cast<void*>(segment), 0, sizeof(Segment));
-  segment->depth() = static_cast<uint16_t>(depth + 1);
+  Segment* const halves[2] = {segment, sibling};
+  uint8_t fill[2][Segment::kBuckets] = {};
+  uint16_t sizes[2] = {0, 0};
+  for (int i = 0; i < std::min(n, kAhead); ++i) __builtin_prefetch(rows_->Row(handles[i]));
   for (int i = 0; i < n; ++i) {
+    if (i + kAhead < n) __builtin_prefetch(rows_->Row(handles[i + kAhead]));
     const uint64_t h = HashKey(RowLayout::Header(rows_->Row(handles[i]))->key);
-    const bool upper = ((h >> (kDirectoryShift + depth)) & 1) != 0;
-    Place(upper ? sibling : segment, h, handles[i]);
+    const int half = static_cast<int>((h >> (kDirectoryShift + depth)) & 1);
+    int b = HomeOf(h);
+    while (fill[half][b] == Bucket::kSlots) {
+      ++halves[half]->buckets[b].overflowed;
+      b = (b + 1) & (Segment::kBuckets - 1);
+    }
+    Bucket& bucket = halves[half]->buckets[b];
+    const int slot = fill[half][b]++;
+    bucket.tags[slot] = TagOf(h);
+    bucket.handles[slot] = handles[i];
+    ++sizes[half];
+  }
+  for (int half = 0; half < 2; ++half) {
+    halves[half]->size() = sizes[half];
+    halves[half]->depth() = static_cast<uint16_t>(depth + 1);
   }
 
   const size_t step = size_t{1} << (depth + 1);

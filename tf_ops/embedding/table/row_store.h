@@ -65,7 +65,11 @@ class RowStore {
       slabs_.push_back(slab);
     }
     const RowHandle handle = end_++;
-    RowLayout::Header(Row(handle))->freq = 0;
+    uint8_t* row = Row(handle);
+    // The rows to come: their lines are written whole, but have to be fetched for it.
+    __builtin_prefetch(row + 4 * stride_, 1);
+    __builtin_prefetch(row + 4 * stride_ + 64, 1);
+    RowLayout::Header(row)->freq = 0;
     return handle;
   }
 

@@ -25,7 +25,7 @@ struct Distinct {
   std::vector<uint32_t> next;
   std::vector<uint32_t> last;  // by position of the first: the end of its chain
 
-  void Find(const int64_t* keys, const BatchPlan& plan, const uint32_t* items, int64_t count) {
+  void Find(const BatchItem* items, int64_t count) {
     size_t size = 16;
     while (static_cast<int64_t>(size) < 2 * count) size *= 2;
     slots.assign(size, kNone);
@@ -33,10 +33,9 @@ struct Distinct {
     next.assign(count, kNone);
     last.resize(count);
     for (uint32_t p = 0; p < count; ++p) {
-      const int64_t key = keys[items[p]];
-      size_t slot = (plan.hashes[items[p]] >> 3) & (size - 1);
-      while (slots[slot] != kNone && keys[items[slots[slot]]] != key)
-        slot = (slot + 1) & (size - 1);
+      const int64_t key = items[p].key;
+      size_t slot = (HashKey(key) >> 3) & (size - 1);
+      while (slots[slot] != kNone && items[slots[slot]].key != key) slot = (slot + 1) & (size - 1);
       if (slots[slot] == kNone) {
         slots[slot] = p;
         last[p] = p;
@@ -57,11 +56,13 @@ struct Gradients {
   LoadFn load;
   LoadFn load_add;
 
-  const uint8_t* Row(uint32_t item) const { return rows + item * (dim * ValueBytes(type)); }
+  const uint8_t* Row(const BatchItem& item) const {
+    return rows + item.position * (dim * ValueBytes(type));
+  }
 
   // The sum over the chain that starts at position p. Points into the batch where it can, else to
   // `sum`.
-  const float* Sum(const Distinct& distinct, const uint32_t* items, uint32_t p, float* sum,
+  const float* Sum(const Distinct& distinct, const BatchItem* items, uint32_t p, float* sum,
                    uint32_t* count) const {
     *count = 1;
     if (distinct.next[p] == kNone && type == ValueType::kFloat32) {
@@ -78,7 +79,7 @@ struct Gradients {
 
 // What LAMB remembers of one shard between its two passes.
 struct LambPass {
-  std::vector<uint32_t> items;    // one per row updated
+  std::vector<int64_t> keys;      // one per row updated
   std::vector<float> directions;  // (rows, dim)
   double weight_sq = 0.0;
   double update_sq = 0.0;
@@ -115,44 +116,44 @@ Status Table::Apply(const int64_t* keys, int64_t n, ValueType grad_type, const v
   std::atomic<bool> no_memory{false};
 
   impl_->Mutate(
-      keys, n, executor,
-      [&](Shard* shard, const BatchPlan& plan, const uint32_t* items, int64_t count) {
+      keys, n, /*tile=*/n, executor,  // all of a key's gradients at once
+      [&](Shard* shard, const BatchItem* items, int64_t count) {
         static thread_local Distinct distinct;
         std::vector<float> sum(layout.dim);
-        distinct.Find(keys, plan, items, count);
+        distinct.Find(items, count);
         LambPass* pass = lamb ? &passes[shard - impl_->shards.data()] : nullptr;
         const int64_t rows = static_cast<int64_t>(distinct.firsts.size());
         if (lamb) {
-          pass->items.reserve(rows);
+          pass->keys.reserve(rows);
           pass->directions.reserve(rows * layout.dim);
         }
         const size_t gradient_bytes = std::min<size_t>(layout.dim * ValueBytes(grad_type), 512);
-        const auto item_of = [&](int64_t u) {
-          const uint32_t item = items[distinct.firsts[u]];
+        const auto start = [&](int64_t u) {
+          const BatchItem& item = items[distinct.firsts[u]];
           PrefetchLines(gradients.Row(item), gradient_bytes);
-          return item;
+          return item.key;
         };
-        VisitPrefetched(*shard, plan, rows, item_of, [&](int64_t u) {
-          const uint32_t position = distinct.firsts[u];
-          const uint32_t item = items[position];
-          RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
+        VisitPrefetched(*shard, rows, start, [&](int64_t u, uint64_t hash) {
+          const uint32_t first = distinct.firsts[u];
+          const int64_t key = items[first].key;
+          RowHandle handle = shard->index->Find(hash, key);
           uint8_t* row;
           if (handle != kNoRow) {
             shard->Preserve(handle);
             row = shard->rows->Row(handle);
           } else {
-            handle = shard->Insert(plan.hashes[item], keys[item]);
+            handle = shard->Insert(hash, key);
             if (handle == kNoRow) {
               no_memory = true;
               return;
             }
             row = shard->rows->Row(handle);
-            InitializeVector(impl_->options.initializer, impl_->table_id, keys[item],
-                             layout.value_type, layout.dim, RowLayout::Vector(row));
+            InitializeVector(impl_->options.initializer, impl_->table_id, key, layout.value_type,
+                             layout.dim, RowLayout::Vector(row));
             InitializeSlots(impl_->optimizer, layout.dim, layout.Slots(row));
           }
           uint32_t times = 0;
-          const float* grad = gradients.Sum(distinct, items, position, sum.data(), &times);
+          const float* grad = gradients.Sum(distinct, items, first, sum.data(), &times);
           if (!lamb) {
             update(RowLayout::Vector(row), layout.Slots(row), grad, layout.dim, constants);
           } else {
@@ -160,7 +161,7 @@ Status Table::Apply(const int64_t* keys, int64_t n, ValueType grad_type, const v
             pass->directions.resize(at + layout.dim);
             direction(RowLayout::Vector(row), layout.Slots(row), grad, layout.dim, constants,
                       pass->directions.data() + at, &pass->weight_sq, &pass->update_sq);
-            pass->items.push_back(item);
+            pass->keys.push_back(key);
           }
           Touch(RowLayout::Header(row), times, step.step);
         });
@@ -179,12 +180,12 @@ Status Table::Apply(const int64_t* keys, int64_t n, ValueType grad_type, const v
     const float scale = -(ratio * step.learning_rate);
     const AddScaledFn add = GetAddScaled(layout.value_type);
     executor->Run(kNumShards, [&](int64_t s) {
-      if (passes[s].items.empty()) return;
+      if (passes[s].keys.empty()) return;
       Shard& shard = impl_->shards[s];
       std::lock_guard<RwLock> lock(shard.lock);
-      for (size_t i = 0; i < passes[s].items.size(); ++i) {
+      for (size_t i = 0; i < passes[s].keys.size(); ++i) {
         // Found again: another thread may have erased or moved it since.
-        const int64_t key = keys[passes[s].items[i]];
+        const int64_t key = passes[s].keys[i];
         const RowHandle handle = shard.index->Find(HashKey(key), key);
         if (handle == kNoRow) continue;
         shard.Preserve(handle);

@@ -14,19 +14,19 @@ void CountUpdate(RowHeader* header) {
   if (header->freq < kMaxFreq) ++header->freq;
 }
 
-// Calls visit(item) for each of a shard's items, with the lines it touches prefetched: those of the
-// table, and of the batch's own row at `input` (null: none), which shard order scatters too.
+// Calls visit(item, hash) for each of a shard's items, with the lines it touches prefetched: those
+// of the table, and of the batch's own row at `input` (null: none), which shard order scatters too.
 template <typename Visit>
-void VisitItems(const Shard& shard, const BatchPlan& plan, const uint32_t* items, int64_t count,
-                const uint8_t* input, size_t input_bytes, const Visit& visit) {
+void VisitItems(const Shard& shard, const BatchItem* items, int64_t count, const uint8_t* input,
+                size_t input_bytes, const Visit& visit) {
   const size_t prefetched = std::min<size_t>(input_bytes, 512);
   VisitPrefetched(
-      shard, plan, count,
+      shard, count,
       [&](int64_t i) {
-        if (input != nullptr) PrefetchLines(input + items[i] * input_bytes, prefetched);
-        return items[i];
+        if (input != nullptr) PrefetchLines(input + items[i].position * input_bytes, prefetched);
+        return items[i].key;
       },
-      [&](int64_t i) { visit(items[i]); });
+      [&](int64_t i, uint64_t hash) { visit(items[i], hash); });
 }
 
 }  // namespace
@@ -43,27 +43,29 @@ Status Table::Upsert(const int64_t* keys, int64_t n, const void* values, Executo
   const RowLayout& layout = impl_->layout;
   const uint8_t* vectors = static_cast<const uint8_t*>(values);
   std::atomic<bool> no_memory{false};
-  impl_->Mutate(keys, n, executor,
-                [&](Shard* shard, const BatchPlan& plan, const uint32_t* items, int64_t count) {
-                  VisitItems(
-                      *shard, plan, items, count, vectors, layout.vector_bytes, [&](uint32_t item) {
-                        RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
-                        const bool fresh = handle == kNoRow;
-                        if (fresh) {
-                          handle = shard->Insert(plan.hashes[item], keys[item]);
-                          if (handle == kNoRow) {
-                            no_memory = true;
-                            return;
-                          }
-                        } else {
-                          shard->Preserve(handle);
-                        }
-                        uint8_t* row = shard->rows->Row(handle);
-                        std::memcpy(RowLayout::Vector(row), vectors + item * layout.vector_bytes,
-                                    layout.vector_bytes);
-                        if (fresh) InitializeSlots(impl_->optimizer, layout.dim, layout.Slots(row));
-                        CountUpdate(RowLayout::Header(row));
-                      });
+  impl_->Mutate(keys, n, kTileKeys, executor,
+                [&](Shard* shard, const BatchItem* items, int64_t count) {
+                  VisitItems(*shard, items, count, vectors, layout.vector_bytes,
+                             [&](const BatchItem& item, uint64_t hash) {
+                               RowHandle handle = shard->index->Find(hash, item.key);
+                               const bool fresh = handle == kNoRow;
+                               if (fresh) {
+                                 handle = shard->Insert(hash, item.key);
+                                 if (handle == kNoRow) {
+                                   no_memory = true;
+                                   return;
+                                 }
+                               } else {
+                                 shard->Preserve(handle);
+                               }
+                               uint8_t* row = shard->rows->Row(handle);
+                               std::memcpy(RowLayout::Vector(row),
+                                           vectors + item.position * layout.vector_bytes,
+                                           layout.vector_bytes);
+                               if (fresh)
+                                 InitializeSlots(impl_->optimizer, layout.dim, layout.Slots(row));
+                               CountUpdate(RowLayout::Header(row));
+                             });
                 });
   return no_memory ? impl_->OutOfMemory() : OkStatus();
 }
@@ -78,30 +80,31 @@ Status Table::Accumulate(const int64_t* keys, int64_t n, const void* values_or_d
   const AddScaledFn add = GetAddScaled(layout.value_type);
   std::atomic<bool> no_memory{false};
   impl_->Mutate(
-      keys, n, executor,
-      [&](Shard* shard, const BatchPlan& plan, const uint32_t* items, int64_t count) {
+      keys, n, kTileKeys, executor, [&](Shard* shard, const BatchItem* items, int64_t count) {
         std::vector<float> delta(layout.dim);
-        VisitItems(*shard, plan, items, count, vectors, layout.vector_bytes, [&](uint32_t item) {
-          RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
-          const bool present = handle != kNoRow;
-          if (present != exists[item]) return;
-          const uint8_t* vector = vectors + item * layout.vector_bytes;
-          if (present) {
-            shard->Preserve(handle);
-            load(vector, delta.data(), layout.dim);
-            add(RowLayout::Vector(shard->rows->Row(handle)), delta.data(), 1.0f, layout.dim);
-          } else {
-            handle = shard->Insert(plan.hashes[item], keys[item]);
-            if (handle == kNoRow) {
-              no_memory = true;
-              return;
-            }
-            uint8_t* row = shard->rows->Row(handle);
-            std::memcpy(RowLayout::Vector(row), vector, layout.vector_bytes);
-            InitializeSlots(impl_->optimizer, layout.dim, layout.Slots(row));
-          }
-          CountUpdate(RowLayout::Header(shard->rows->Row(handle)));
-        });
+        VisitItems(*shard, items, count, vectors, layout.vector_bytes,
+                   [&](const BatchItem& item, uint64_t hash) {
+                     RowHandle handle = shard->index->Find(hash, item.key);
+                     const bool present = handle != kNoRow;
+                     if (present != exists[item.position]) return;
+                     const uint8_t* vector = vectors + item.position * layout.vector_bytes;
+                     if (present) {
+                       shard->Preserve(handle);
+                       load(vector, delta.data(), layout.dim);
+                       add(RowLayout::Vector(shard->rows->Row(handle)), delta.data(), 1.0f,
+                           layout.dim);
+                     } else {
+                       handle = shard->Insert(hash, item.key);
+                       if (handle == kNoRow) {
+                         no_memory = true;
+                         return;
+                       }
+                       uint8_t* row = shard->rows->Row(handle);
+                       std::memcpy(RowLayout::Vector(row), vector, layout.vector_bytes);
+                       InitializeSlots(impl_->optimizer, layout.dim, layout.Slots(row));
+                     }
+                     CountUpdate(RowLayout::Header(shard->rows->Row(handle)));
+                   });
       });
   return no_memory ? impl_->OutOfMemory() : OkStatus();
 }
@@ -113,22 +116,22 @@ Status Table::Erase(const int64_t* keys, int64_t n, Executor* executor, int64_t*
   TACO_EMBEDDING_RETURN_IF_ERROR(impl_->CheckBatch(n));
   std::shared_lock<RwLock> gate(impl_->gate);
   std::atomic<int64_t> gone{0};
-  impl_->Mutate(keys, n, executor,
-                [&](Shard* shard, const BatchPlan& plan, const uint32_t* items, int64_t count) {
-                  int64_t here = 0;
-                  VisitItems(*shard, plan, items, count, nullptr, 0, [&](uint32_t item) {
-                    const RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
-                    if (handle == kNoRow) return;
-                    shard->Erase(plan.hashes[item], handle);
-                    ++here;
-                  });
-                  gone.fetch_add(here, std::memory_order_relaxed);
-                  const RowStore& rows = *shard->rows;
-                  if (here > 0 && shard->side == nullptr && rows.free_rows() > rows.live_rows() &&
-                      rows.free_rows() > kKeepFree) {
-                    shard->Compact();
-                  }
-                });
+  impl_->Mutate(
+      keys, n, kTileKeys, executor, [&](Shard* shard, const BatchItem* items, int64_t count) {
+        int64_t here = 0;
+        VisitItems(*shard, items, count, nullptr, 0, [&](const BatchItem& item, uint64_t hash) {
+          const RowHandle handle = shard->index->Find(hash, item.key);
+          if (handle == kNoRow) return;
+          shard->Erase(hash, handle);
+          ++here;
+        });
+        gone.fetch_add(here, std::memory_order_relaxed);
+        const RowStore& rows = *shard->rows;
+        if (here > 0 && shard->side == nullptr && rows.free_rows() > rows.live_rows() &&
+            rows.free_rows() > kKeepFree) {
+          shard->Compact();
+        }
+      });
   if (erased != nullptr) *erased = gone.load();
   return OkStatus();
 }
@@ -157,30 +160,31 @@ Status Table::Import(const RowLayout& layout, const OptimizerSpec& spec, const u
   std::vector<int64_t> keys(n);
   for (int64_t i = 0; i < n; ++i) keys[i] = RowLayout::Header(rows + i * layout.stride)->key;
   std::atomic<bool> no_memory{false};
-  impl_->Mutate(keys.data(), n, executor,
-                [&](Shard* shard, const BatchPlan& plan, const uint32_t* items, int64_t count) {
-                  VisitItems(*shard, plan, items, count, rows, layout.stride, [&](uint32_t item) {
-                    RowHandle handle = shard->index->Find(plan.hashes[item], keys[item]);
-                    if (handle == kNoRow) {
-                      handle = shard->Insert(plan.hashes[item], keys[item]);
-                    } else {
-                      shard->Preserve(handle);
-                    }
-                    if (handle == kNoRow) {
-                      no_memory = true;
-                      return;
-                    }
-                    uint8_t* row = shard->rows->Row(handle);
-                    const uint8_t* from = rows + item * layout.stride;
-                    if (whole) {
-                      std::memcpy(row, from, layout.stride);
-                    } else {
-                      std::memcpy(row, from, sizeof(RowHeader) + layout.vector_bytes);
-                      InitializeSlots(impl_->optimizer, own.dim, own.Slots(row));
-                    }
-                    RowHeader* header = RowLayout::Header(row);
-                    header->freq = std::min(header->freq, kMaxFreq);
-                  });
+  impl_->Mutate(keys.data(), n, kTileKeys, executor,
+                [&](Shard* shard, const BatchItem* items, int64_t count) {
+                  VisitItems(*shard, items, count, rows, layout.stride,
+                             [&](const BatchItem& item, uint64_t hash) {
+                               RowHandle handle = shard->index->Find(hash, item.key);
+                               if (handle == kNoRow) {
+                                 handle = shard->Insert(hash, item.key);
+                               } else {
+                                 shard->Preserve(handle);
+                               }
+                               if (handle == kNoRow) {
+                                 no_memory = true;
+                                 return;
+                               }
+                               uint8_t* row = shard->rows->Row(handle);
+                               const uint8_t* from = rows + item.position * layout.stride;
+                               if (whole) {
+                                 std::memcpy(row, from, layout.stride);
+                               } else {
+                                 std::memcpy(row, from, sizeof(RowHeader) + layout.vector_bytes);
+                                 InitializeSlots(impl_->optimizer, own.dim, own.Slots(row));
+                               }
+                               RowHeader* header = RowLayout::Header(row);
+                               header->freq = std::min(header->freq, kMaxFreq);
+                             });
                 });
   return no_memory ? impl_->OutOfMemory() : OkStatus();
 }
