@@ -21,10 +21,10 @@ def failing_query(tmp_path_factory):
         "--max_idle_secs=60",
     ]
 
-    def query(python: str, target: str) -> str:
+    def query(python: str, target: str, workspace: pathlib.Path = ROOT) -> str:
         result = subprocess.run(
             [*bazel, "query", f"--repo_env=PYTHON_BIN_PATH={python}", target],
-            cwd=ROOT,
+            cwd=workspace,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -83,3 +83,15 @@ def test_a_missing_interpreter_is_named(failing_query):
     assert "PYTHON_BIN_PATH names /nowhere/python3" in failing_query(
         "/nowhere/python3", "@tensorflow//..."
     )
+
+
+def test_before_the_setup_no_other_python_is_taken(failing_query, tmp_path):
+    shutil.copytree(
+        ROOT,
+        tmp_path / "taco",
+        ignore=shutil.ignore_patterns(".git", ".venv*", "bazel-*", "build", "dist"),
+        symlinks=True,
+    )
+    error = failing_query("", "@local_config_python//...", tmp_path / "taco")
+    assert "No Python interpreter" in error
+    assert "make build" in error

@@ -1,13 +1,13 @@
 """Finds the Python interpreter and what is installed in its environment, without importing it."""
 
 # Where a repository rule lists what re-evaluates it.
-PYTHON_ENVIRON = ["PYTHON_BIN_PATH", "PATH"]
+PYTHON_ENVIRON = ["PYTHON_BIN_PATH"]
 
 def find_python(repository_ctx):
     """Returns the absolute path of the interpreter that TACO is built against.
 
-    PYTHON_BIN_PATH first, then the workspace's .venv, which `make build` creates, then python3 on
-    PATH.
+    PYTHON_BIN_PATH first, then the workspace's .venv, which `make build` creates. Never python3 on
+    PATH: Bazel would keep to it when .venv appears.
 
     Args:
       repository_ctx: the calling repository rule's context.
@@ -27,9 +27,6 @@ def find_python(repository_ctx):
     if venv.exists:
         return str(venv)
 
-    on_path = repository_ctx.which("python3")
-    if on_path:
-        return str(on_path)
     fail("No Python interpreter: `make build` creates .venv, or pass " +
          "--repo_env=PYTHON_BIN_PATH=/path/to/python3.")
 
