@@ -4,7 +4,7 @@
 #   build       Bazel, a C++17 compiler, Python with venv
 #   test        googletest, Google Benchmark
 #   soak        clang 14 with libFuzzer
-#   venv-run    .venv with requirements/run.lock
+#   venv-run    .venv with requirements/run.lock, this checkout's taco linked into it
 #   venv-dev    .venv with requirements/dev.lock too
 #   buildifier  build/npm with buildifier
 #
@@ -119,6 +119,16 @@ setup_venv() {
   cp "$lock" "$installed"
 }
 
+# link_checkout: `import taco` and the `taco` command of .venv are those of this checkout.
+link_checkout() {
+  local site command=$VENV/bin/taco
+  [ -x "$command" ] && return
+  site=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  echo "$PWD/python" >"$site/taco_checkout.pth"
+  printf '#!%s\nfrom taco.cli import main\n\nraise SystemExit(main())\n' "$PWD/$VENV/bin/python" >"$command"
+  chmod +x "$command"
+}
+
 setup_buildifier() {
   local folder=build/npm/node_modules/@bazel/buildifier
   grep -qs "\"version\": \"$BUILDIFIER\"" "$folder/package.json" && return
@@ -134,8 +144,8 @@ for piece; do
     build) setup_build ;;
     test) setup_test ;;
     soak) setup_soak ;;
-    venv-run) setup_venv run ;;
-    venv-dev) setup_venv run && setup_venv dev ;;
+    venv-run) setup_venv run && link_checkout ;;
+    venv-dev) setup_venv run && setup_venv dev && link_checkout ;;
     buildifier) setup_buildifier ;;
     *) die "$0: no piece $piece" ;;
   esac

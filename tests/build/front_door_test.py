@@ -54,3 +54,14 @@ def test_a_bazel_that_the_setup_installs_is_the_one_that_builds(tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert "ran: build" in result.stdout
+
+
+def test_the_environment_of_the_checkout_has_taco_and_its_command(tmp_path):
+    bare = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    for command in [
+        [ROOT / ".venv/bin/python", "-c", "import taco; print(taco.__file__)"],
+        [ROOT / ".venv/bin/taco", "--help"],
+    ]:
+        result = subprocess.run(command, cwd=tmp_path, env=bare, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        assert result.stdout

@@ -245,3 +245,15 @@ def test_restriction_keeps_the_keys_touched_most():
         made.restrict("2")
     with pytest.raises(ValueError, match="restrict_policy"):
         table().restrict(2)
+
+
+@pytest.mark.parametrize("dim", [2.5, "8", True, None])
+def test_a_dim_that_is_no_integer_is_refused(dim):
+    with pytest.raises(TypeError, match="dim must be an integer"):
+        de.Variable(name="odd", dim=dim)
+
+
+@pytest.mark.parametrize("init_size", [-1, 2**40, 2**63 - 1])
+def test_an_init_size_beyond_the_machine_is_refused(init_size):
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="init_size"):
+        de.Variable(name="huge", dim=8, init_size=init_size)

@@ -9,6 +9,11 @@ from contextlib import contextmanager
 
 from taco.demo.errors import DemoError
 
+_REMEDY = (
+    "in a checkout `make demo` installs it; elsewhere it comes with the wheel's extra: "
+    "`pip install 'taco-<version>.whl[demo]'`"
+)
+
 
 def require_matplotlib() -> None:
     """Fails before the training, not after it, where the plot cannot be drawn.
@@ -19,7 +24,7 @@ def require_matplotlib() -> None:
     if importlib.util.find_spec("matplotlib") is None:
         raise DemoError(
             "matplotlib is not installed",
-            "in a checkout `make demo` installs it; elsewhere `pip install 'taco[demo]'`",
+            _REMEDY,
         )
 
 
@@ -38,7 +43,7 @@ def import_tensorflow() -> None:
     except ImportError as error:
         raise DemoError(
             f"TensorFlow cannot be imported: {error}",
-            "in a checkout `make demo` installs it; elsewhere `pip install 'taco[demo]'`",
+            _REMEDY,
         ) from error
 
 

@@ -56,8 +56,17 @@ def restore(
     if context.executing_eagerly() and int(tf.size(manifests)) != len(handles):
         _reshard(variable, prefix, manifests, vectors_only)
         return None
-    # In a graph the number of manifests is known only as it runs; unstack checks it then.
-    parts = tf.unstack(tf.ensure_shape(manifests, [len(handles)]), num=len(handles))
+    # In a graph the number of manifests is known only as it runs.
+    same_number = tf.debugging.assert_equal(
+        tf.size(manifests),
+        len(handles),
+        message=f"variable '{variable.name}' has {len(handles)} devices and was saved with another "
+        "number, which a graph cannot restore. Build it with as many devices as it was saved with; "
+        "or save it with tf.train.Checkpoint, which restores to any number",
+    )
+    with tf.control_dependencies([] if same_number is None else [same_number]):
+        manifests = tf.identity(manifests)
+    parts = [manifests[index] for index in range(len(handles))]
     restored = [
         _ops.ops().taco_table_restore(handle, prefix, part, vectors_only=vectors_only)
         for handle, part in zip(handles, parts, strict=True)

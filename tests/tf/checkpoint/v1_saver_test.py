@@ -180,3 +180,26 @@ def test_eager_saver_says_what_to_use(tmp_path: pathlib.Path) -> None:
     table = de.Variable(name="t", dim=2)
     with pytest.raises(ValueError, match=r"tf\.train\.Checkpoint"):
         v1.train.Saver([table]).save(None, str(tmp_path / "m"))
+
+
+@pytest.mark.parametrize("devices", [1, 3])
+def test_another_number_of_devices_is_refused_with_the_remedy(tmp_path, devices):
+    def program(count: int) -> tuple[v1.Session, de.Variable, v1.train.Saver]:
+        with tf.Graph().as_default():
+            table = de.Variable(name="t", dim=2, devices=["/CPU:0"] * count)
+            saver = v1.train.Saver([table])
+            session = v1.Session()
+            session.run(v1.global_variables_initializer())
+            return session, table, saver
+
+    session, table, saver = program(2)
+    with session, session.graph.as_default():
+        session.run(table.upsert([1, 2, 3], tf.ones([3, 2])))
+        path = saver.save(session, str(tmp_path / "saved"))
+    session, table, saver = program(devices)
+    with session, session.graph.as_default():
+        session.run(table.upsert([9], tf.ones([1, 2])))
+        size = table.size()
+        with pytest.raises(tf.errors.InvalidArgumentError, match="tf.train.Checkpoint"):
+            saver.restore(session, path)
+        assert session.run(size) == 1

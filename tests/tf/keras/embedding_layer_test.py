@@ -254,4 +254,53 @@ def test_ids_that_do_not_fit_are_refused() -> None:
         Embedding(4)(tf.constant(["a"]))
     with pytest.raises(TypeError, match="int32"):
         Embedding(4, key_dtype="int32")(tf.constant([1], tf.int64))
-    assert Embedding(4)(np.array([[1.0, 2.0]])).shape == (1, 2, 4)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("first", [300, 70_000, 2**24, 2**40, 2**60])
+def test_neighbouring_ids_stay_apart_in_a_sequential_model(policy, first) -> None:
+    ids = first + np.arange(20).reshape(4, 5)
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        model = bag_model(Embedding(4))
+        model.compile(keras.optimizers.SGD(0.01), "mse")
+        model.predict(ids, verbose=0)
+        model.fit(ids, np.ones(4), batch_size=4, epochs=20, verbose=0)  # some skip: loss scaling
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    keys, _ = model.layers[0].table.export()
+    assert sorted(keys.numpy().tolist()) == ids.ravel().tolist()
+
+
+def test_a_sequential_model_saves_loads_and_exports_with_its_integer_input(tmp_path) -> None:
+    ids = 2**40 + np.arange(20).reshape(4, 5)
+    model = bag_model(Embedding(4))
+    model.compile("adam", "mse")
+    model.fit(ids, np.ones(4), verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.predict(ids, verbose=0), model.predict(ids, verbose=0))
+    model.export(tmp_path / "exported", verbose=False)
+    serve = tf.saved_model.load(str(tmp_path / "exported")).signatures["serving_default"]
+    (spec,) = serve.structured_input_signature[1].values()
+    assert spec.dtype == tf.int64
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda layer: layer(np.ones((2, 3), np.float32)),
+        lambda layer: layer(np.ones((2, 3), bool)),
+        lambda layer: layer(keras.Input((3,))),
+        lambda layer: keras.Sequential([keras.Input((3,)), layer]),
+    ],
+    ids=["float", "bool", "functional", "sequential"],
+)
+def test_ids_that_are_no_integers_are_refused_with_the_remedy(use) -> None:
+    with pytest.raises(TypeError, match=r"integer ids.*dtype='int64'"):
+        use(Embedding(4))
+
+
+def test_an_input_dim_by_position_is_named() -> None:
+    with pytest.raises(TypeError, match=r"no input_dim: write Embedding\(16\)"):
+        Embedding(1000, 16)

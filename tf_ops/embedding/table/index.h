@@ -17,8 +17,9 @@
 // counts it, so a search ends at the first bucket that nobody has passed. There are no tombstones.
 //
 // Growth: a segment that reaches kSplitAt entries splits in two by its next directory bit, reading
-// its rows' keys again (720 lines, some 10 microseconds). That is the longest stop that an insertion
-// can meet, whatever the size of the table; doubling the directory copies 8 bytes a segment. Sizes: 5.33 bytes a slot; 8.2 bytes a key at the mean load.
+// its rows' keys again (720 lines, some 10 microseconds). That is the longest stop that an
+// insertion can meet, whatever the size of the table; doubling the directory copies 8 bytes a
+// segment. Sizes: 5.33 bytes a slot; 8.2 bytes a key at the mean load.
 //
 // Not thread-safe: the shard's lock guards it.
 #ifndef TF_OPS_EMBEDDING_TABLE_INDEX_H_

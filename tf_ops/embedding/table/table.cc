@@ -1,5 +1,7 @@
 #include "tf_ops/embedding/table/table.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstring>
 #include <utility>
@@ -20,6 +22,12 @@ uint64_t HashName(const std::string& name) {
 int64_t ShardRows(int64_t rows) {
   // The widest shard holds 1 / (64 ln 2 / 2) of the keys; rounding up does no harm.
   return rows / kNumShards + (rows > 0 ? 1 : 0);
+}
+
+// The rows for which room may be reserved: their index takes half of the machine's memory.
+int64_t MaxReservedRows() {
+  constexpr int64_t kIndexBytesPerRow = 9;  // 4 KiB for each 480 rows, rounded up
+  return int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE) / 2 / kIndexBytesPerRow;
 }
 
 }  // namespace
@@ -97,6 +105,12 @@ Status Table::Create(const TableOptions& options, std::unique_ptr<Table>* table)
   if (options.init_size < 0) {
     return InvalidArgument("embedding table '" + options.name + "': init_size is " +
                            std::to_string(options.init_size) + "; it must not be negative.");
+  }
+  if (options.init_size > MaxReservedRows()) {
+    return InvalidArgument("embedding table '" + options.name + "': init_size is " +
+                           std::to_string(options.init_size) +
+                           "; the index alone of so many rows would take more than half of this "
+                           "machine's memory. It is a hint and need not be exact: leave it out.");
   }
   TACO_EMBEDDING_RETURN_IF_ERROR(ValidateInitializer(options.initializer));
   auto impl = std::make_unique<Impl>(options);
@@ -193,6 +207,7 @@ Status Table::Shrink(Executor* executor) {
 }
 
 void Table::Reserve(int64_t rows) {
+  if (rows > MaxReservedRows()) return;  // such as a damaged file may ask for
   StructuralChange change(impl_.get());
   for (Shard& shard : impl_->shards) {
     std::lock_guard<RwLock> lock(shard.lock);

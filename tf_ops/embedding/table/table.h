@@ -69,7 +69,7 @@ class Table {
  public:
   static constexpr int kMaxDim = 4096;
 
-  // InvalidArgument: dim or initialiser out of range.
+  // InvalidArgument: dim, initialiser or init_size out of range.
   static Status Create(const TableOptions& options, std::unique_ptr<Table>* table);
   ~Table();
   Table(const Table&) = delete;
@@ -128,7 +128,7 @@ class Table {
   // not `drop_slots`. Rewrites every row; waits as Clear does.
   Status SetOptimizer(const OptimizerSpec& spec, bool drop_slots);
 
-  // Makes room in the index for `rows` rows.
+  // Makes room in the index for `rows` rows; for more than the machine could hold, does nothing.
   void Reserve(int64_t rows);
 
   // The point-in-time view of the table at this moment (see snapshot.h). One at a time: a second

@@ -379,6 +379,29 @@ TEST(TableTest, StatsCountWhatHappened) {
   EXPECT_GE(stats.mean_probe, 1.0);
 }
 
+TEST(TableCreateTest, AnInitSizeBeyondTheMachineIsRefused) {
+  for (const int64_t init_size : {int64_t{-1}, int64_t{1} << 40, INT64_MAX}) {
+    TableOptions options;
+    options.name = "t";
+    options.dim = 8;
+    options.init_size = init_size;
+    std::unique_ptr<Table> table;
+    const Status status = Table::Create(options, &table);
+    EXPECT_FALSE(status.ok());
+    EXPECT_NE(status.message().find("init_size"), std::string::npos) << status.message();
+  }
+}
+
+TEST(TableCreateTest, ReservingBeyondTheMachineIsIgnored) {
+  TableOptions options;
+  options.name = "t";
+  options.dim = 8;
+  std::unique_ptr<Table> table;
+  ASSERT_TRUE(Table::Create(options, &table).ok());
+  table->Reserve(INT64_MAX);
+  EXPECT_EQ(table->size(), 0);
+}
+
 }  // namespace
 }  // namespace embedding
 }  // namespace taco

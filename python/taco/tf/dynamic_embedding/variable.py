@@ -113,8 +113,9 @@ class Variable(
           short_file_name: accepted for TFRA's programs; chooses nothing.
 
         Raises:
-          TypeError: types that no table has, or a policy that is not a `RestrictPolicy` class.
-          ValueError: `dim` or the initializer out of range.
+          TypeError: types that no table has, a `dim` that is no integer, or a policy that is not a
+            `RestrictPolicy` class.
+          ValueError: `dim`, `init_size` or the initializer out of range.
         """
         self.key_dtype = tf.as_dtype(key_dtype)
         self.value_dtype = tf.as_dtype(value_dtype)
@@ -123,11 +124,14 @@ class Variable(
                 f"a table from {self.key_dtype.name} to {self.value_dtype.name} is not supported: "
                 "keys are int64 or int32, values float32, bfloat16 or float16"
             )
-        if not 1 <= int(dim) <= _MAX_DIM:
+        dim = _integer(dim)
+        if not 1 <= dim <= _MAX_DIM:
             raise ValueError(f"dim must be between 1 and {_MAX_DIM}, and is {dim}")
+        if init_size < 0:
+            raise ValueError(f"init_size must not be negative, and is {init_size}")
         if kv_creator is not None and not isinstance(kv_creator, KVCreator):
             raise TypeError(f"kv_creator must be a KVCreator, not {type(kv_creator).__name__}")
-        self.dim = int(dim)
+        self.dim = dim
         self.devices = [devices] if isinstance(devices, str) else list(devices or [""])
         self.partition_fn = partitioner or default_partition_fn
         self.shared_name = name if shared_name in _NO_SHARED_NAME else shared_name
@@ -341,3 +345,9 @@ def _install_hooks() -> None:
 
 
 __all__ = ["GraphKeys", "Variable"]
+
+
+def _integer(dim: Any) -> int:
+    if isinstance(dim, bool) or not hasattr(dim, "__index__"):
+        raise TypeError(f"dim must be an integer, and is {dim!r}")
+    return int(dim)

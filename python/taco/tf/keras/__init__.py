@@ -6,7 +6,7 @@ Example:
 >>> from taco.tf.keras import Embedding
 >>> layers = [Embedding(16), keras.layers.GlobalAveragePooling1D(), keras.layers.Dense(1)]
 >>> model = keras.Sequential(layers)
->>> model.compile("adam", "mse")  # any stock optimizer; model.fit, model.save as ever
+>>> model.compile("adam", "mse")  # a stock optimizer; model.fit, model.save as ever
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if _keras.backend.backend() != "tensorflow":
     )
 
 from taco.tf.keras import atomic_saves as _atomic_saves
+from taco.tf.keras import integer_input as _integer_input
 from taco.tf.keras import object_graph as _object_graph
 from taco.tf.keras.embedding import Embedding
 from taco.tf.keras.weight import TableSnapshot, TableWeight
@@ -28,4 +29,5 @@ __all__ = ["Embedding", "TableSnapshot", "TableWeight", "save_atomically"]
 
 save_atomically = _atomic_saves.save_atomically
 _atomic_saves.install()
+_integer_input.install()
 _object_graph.install()

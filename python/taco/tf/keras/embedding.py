@@ -50,7 +50,8 @@ class Embedding(keras.layers.Layer):
         "mixed_bfloat16" rows are kept in float32 and given out as bfloat16; with dtype "bfloat16"
         they are kept so.
 
-    Input: integers of any shape, dense, ragged or sparse (where an absent element is id 0).
+    Input: integers of any shape, dense, ragged or sparse (where an absent element is id 0). In a
+    functional model: `keras.Input(shape, dtype="int64")`, as Keras's default would round them.
     Output: shape of the input + (output_dim,).
     """
 
@@ -68,6 +69,12 @@ class Embedding(keras.layers.Layer):
         lora_rank: int | None = None,
         **kwargs: Any,
     ):
+        if isinstance(embeddings_initializer, int):
+            raise TypeError(
+                f"embeddings_initializer is {embeddings_initializer}. taco.tf.keras.Embedding has "
+                f"no input_dim: write Embedding({embeddings_initializer}) for "
+                f"keras.layers.Embedding({output_dim}, {embeddings_initializer})"
+            )
         _refuse(embeddings_constraint, lora_rank, kwargs)
         if not isinstance(output_dim, int) or isinstance(output_dim, bool) or output_dim <= 0:
             raise ValueError(f"output_dim must be a positive integer, and is {output_dim!r}")
@@ -150,12 +157,22 @@ class Embedding(keras.layers.Layer):
                 f"layer '{self.name}' takes integer ids, and was given strings: hash them first, "
                 "for example with tf.strings.to_hash_bucket_fast(ids, 2**62)"
             )
+        self._refuse_unless_integer(ids.dtype)
         if ids.dtype in (tf.int64, tf.uint32) and self.key_dtype == "int32":
             raise TypeError(
                 f"layer '{self.name}' has int32 ids, and was given {ids.dtype.name}: make it with "
                 "key_dtype='int64', or cast the ids"
             )
         return tf.cast(ids, self.key_dtype)
+
+    def _refuse_unless_integer(self, dtype: Any) -> None:
+        dtype = tf.as_dtype(dtype)
+        if not dtype.is_integer:
+            raise TypeError(
+                f"layer '{self.name}' takes integer ids, and was given {dtype.name}, which rounds "
+                "large ones: cast the ids, and give the model its input as "
+                "keras.Input(shape, dtype='int64') (Keras's default is float32)"
+            )
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
         """True where an id is not 0; None without `mask_zero`."""
@@ -170,6 +187,7 @@ class Embedding(keras.layers.Layer):
 
     def compute_output_spec(self, inputs: Any) -> keras.KerasTensor:
         """What `call` gives for a symbolic input."""
+        self._refuse_unless_integer(inputs.dtype)
         return keras.KerasTensor(
             self.compute_output_shape(inputs.shape),
             dtype=self.compute_dtype,
