@@ -144,8 +144,15 @@ for piece; do
     build) setup_build ;;
     test) setup_test ;;
     soak) setup_soak ;;
-    venv-run) setup_venv run && link_checkout ;;
-    venv-dev) setup_venv run && setup_venv dev && link_checkout ;;
+    venv-run) # one command a line: in a list joined by && a failure inside would not end the script
+      setup_venv run
+      link_checkout
+      ;;
+    venv-dev)
+      setup_venv run
+      setup_venv dev
+      link_checkout
+      ;;
     buildifier) setup_buildifier ;;
     *) die "$0: no piece $piece" ;;
   esac

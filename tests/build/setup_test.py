@@ -114,3 +114,20 @@ def test_the_second_run_touches_no_registry():
     )
     assert result.returncode == 0, result.stderr
     assert not result.stderr, "it installed something again"
+
+
+@pytest.mark.parametrize("piece", ["venv-run", "venv-dev"])
+def test_a_failed_installation_is_not_taken_for_done(tmp_path, piece):
+    for folder in ["tools", "requirements", ".venv/bin"]:
+        (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(ROOT / "tools" / "setup.sh", tmp_path / "tools")
+    for lock in ["run.lock", "dev.lock"]:
+        (tmp_path / "requirements" / lock).write_text("absent==1.0\n")
+    python = tmp_path / ".venv/bin/python"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    result = subprocess.run(
+        [tmp_path / "tools" / "setup.sh", piece], stdin=subprocess.DEVNULL, capture_output=True
+    )
+    assert result.returncode != 0
+    assert not list((tmp_path / ".venv").glob(".installed.*"))
