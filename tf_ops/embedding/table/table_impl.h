@@ -53,10 +53,9 @@ struct BatchPlan {
 // Batches up to this size run on the calling thread: waking another costs more than the work.
 inline constexpr int64_t kInlineBatch = 1024;
 
-// Keys a tile. The rows that a caller hands in lie in order; shard order scatters them, and over a
-// whole batch of 64 Ki rows of dim 64 that misses the TLB and the second-level cache on every row.
-// Over a tile it does not. Each shard's part of a tile restarts the prefetch pipeline, some 200 ns
-// for 128 keys.
+// Keys a tile. Shard order scatters the rows that a caller hands in; within a tile they stay near
+// each other, and tiles are planned in parallel. What that gains was not told from noise yet
+// (docs/embeddings.md). Each shard's part of a tile restarts the prefetch pipeline.
 inline constexpr int64_t kTileKeys = 8192;
 
 class Table::Impl {
