@@ -2,6 +2,7 @@
 // table_concurrency_test.cc for many.
 #include "tf_ops/embedding/table/table.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
