@@ -7,8 +7,8 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 setup := tools/setup.sh
 python := .venv/bin/python
-# For the shell, not for make, which expands a whole recipe before its first line installs Bazel.
-bazel := "$$(command -v bazel || command -v bazelisk)"
+# It looks for Bazel when it runs, and so finds one that the recipe's first line has installed.
+bazel := tools/bazel
 # Our sources, ahead of whatever .venv holds.
 export PYTHONPATH := $(CURDIR)/python:$(CURDIR)
 # More flags for every Bazel command, such as --jobs=1, and arguments for demo and bench.
@@ -44,12 +44,12 @@ libraries:
 .PHONY: test
 test: ## every test, and the cores' under the sanitizers
 	@$(setup) build test venv-dev
-	@BAZEL=$(bazel) $(python) tools/run_tests.py
+	@$(python) tools/run_tests.py
 
 .PHONY: soak
 soak: ## the long fuzz, property and race tests (TACO_SOAK_SECONDS each, 600)
 	@$(setup) build test soak venv-dev
-	@BAZEL=$(bazel) TACO_SOAK_SECONDS=$(TACO_SOAK_SECONDS) $(python) tools/run_tests.py --soak
+	@TACO_SOAK_SECONDS=$(TACO_SOAK_SECONDS) $(python) tools/run_tests.py --soak
 
 .PHONY: bench
 bench: libraries ## our speed beside its peers', in one run
@@ -78,5 +78,5 @@ lock: ## pin requirements/*.in anew
 
 .PHONY: clean
 clean: ## remove what was built; .venv stays
-	@if [ -n $(bazel) ]; then $(bazel) clean $(quiet); fi
+	@if command -v bazel || command -v bazelisk; then $(bazel) clean $(quiet); fi >/dev/null
 	@rm -rf build/stage dist

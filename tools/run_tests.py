@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 REPORTS = ROOT / "build" / "tests"
-BAZEL = [os.environ.get("BAZEL") or "bazel"]
+BAZEL = ["tools/bazel"]
 BAZEL_FLAGS = shlex.split(os.environ.get("BAZEL_FLAGS", ""))
 FUZZ_SECONDS = 5
 

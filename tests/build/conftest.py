@@ -3,7 +3,6 @@
 They expect what `make test` has set up: Bazel, .venv with both lock files.
 """
 
-import os
 import pathlib
 import subprocess
 
@@ -14,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 def bazel(*args: str) -> str:
     """Runs Bazel in the workspace and returns its standard output."""
-    command = [os.environ.get("BAZEL") or "bazel", *args]
+    command = ["tools/bazel", *args]
     result = subprocess.run(
         command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True
     )

@@ -38,7 +38,8 @@ def test_a_bazel_that_the_setup_installs_is_the_one_that_builds(tmp_path):
     tools.mkdir()
     programs.mkdir()
     shutil.copy(ROOT / "Makefile", tmp_path)
-    for name in ["bash", "chmod", "env", "sed"]:
+    shutil.copy(ROOT / "tools" / "bazel", tools)
+    for name in ["bash", "chmod", "dirname", "env", "sed"]:
         (programs / name).symlink_to(shutil.which(name))
     bazel = programs / "bazel"
     (tools / "setup.sh").write_text(

@@ -23,6 +23,8 @@ CORES = (
 OUTSIDE = ("python", "tests", "benchmarks", "examples")
 # External repositories that a core may use: for its tests and benchmarks alone.
 TEST_REPOSITORIES = ("@googletest//", "@google_benchmark//")
+# Names of operating systems, to which Bazel 7's own C++ rules refer.
+BAZELS_OWN = ("@platforms//",)
 FRAMEWORK_INCLUDE = re.compile(
     r'^\s*#\s*include\s*[<"](tensorflow/|tsl/|xla/|absl/|Eigen/|unsupported/Eigen/|google/protobuf/'
     r"|torch/|ATen/|c10/|nccl|pybind11/|Python\.h)",
@@ -53,7 +55,7 @@ def test_a_core_depends_on_nothing_but_itself_and_the_test_libraries(query, core
         label
         for label in query(f"kind(rule, deps(//{core}/...))")
         if not label.startswith((f"//{core}:", f"//{core}/", "//third_party/bazel:"))
-        and not label.startswith(TEST_REPOSITORIES)
+        and not label.startswith(TEST_REPOSITORIES + BAZELS_OWN)
     }
     assert not strangers
 

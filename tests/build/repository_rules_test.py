@@ -1,6 +1,5 @@
 """The repository rules: their errors name the cause and the remedy."""
 
-import os
 import pathlib
 import shutil
 import subprocess
@@ -15,11 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 def failing_query(tmp_path_factory):
     """A function that queries a repository in a fresh Bazel of its own, and returns its errors."""
     output_base = tmp_path_factory.mktemp("bazel") / "output_base"
-    bazel = [
-        os.environ.get("BAZEL") or "bazel",
-        f"--output_base={output_base}",
-        "--max_idle_secs=60",
-    ]
+    bazel = ["tools/bazel", f"--output_base={output_base}", "--max_idle_secs=60"]
 
     def query(python: str, target: str, workspace: pathlib.Path = ROOT) -> str:
         result = subprocess.run(

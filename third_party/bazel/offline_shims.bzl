@@ -1,8 +1,8 @@
 """Stand-ins for the repositories that Bazel 4 would download before it builds anything.
 
 Bazel 4's own packages load @rules_cc and @rules_java, and every test wants @remote_coverage_tools.
-Ours hand on the native rules. Newer Bazels load symbols that such stand-ins lack, and bring their
-own: they are left alone.
+Ours hand on the native rules. Newer Bazels load symbols that such stand-ins lack: they are left to
+download the real ones, or to take Debian's (debian7.rc).
 """
 
 _SHIMS = ["rules_cc", "rules_java", "remote_coverage_tools"]
