@@ -16,6 +16,11 @@ bool IsAdamFamily(OptimizerKind kind) {
          kind == OptimizerKind::kLamb;
 }
 
+bool IsRegularized(OptimizerKind kind) {
+  return kind == OptimizerKind::kFtrl || kind == OptimizerKind::kProximalGradientDescent ||
+         kind == OptimizerKind::kProximalAdagrad || kind == OptimizerKind::kAdagradDa;
+}
+
 // The flags that add slots to a row of this kind.
 uint32_t SlotFlags(OptimizerKind kind) {
   if (kind == OptimizerKind::kAdam) return kAmsgrad;
@@ -32,17 +37,31 @@ Status CheckBeta(const OptimizerSpec& spec, const char* name, double beta) {
                          ", which must lie in [0, 1" + (adam ? ")." : "]."));
 }
 
-Status CheckFtrl(const OptimizerStep& step) {
-  if (!(step.learning_rate > 0.0f)) {
-    return InvalidArgument("FTRL got learning_rate = " + std::to_string(step.learning_rate) +
-                           ", by which it divides: it must be positive. (A warm-up schedule may "
-                           "start from a small value, but not from 0.)");
+// FTRL divides by it; TensorFlow's ProximalAdagrad takes no other.
+Status CheckPositiveRate(const OptimizerSpec& spec, const OptimizerStep& step) {
+  if (step.learning_rate > 0.0f) return OkStatus();
+  return InvalidArgument(spec.Name() +
+                         " got learning_rate = " + std::to_string(step.learning_rate) +
+                         ", which must be positive. (A warm-up schedule may start from a small "
+                         "value, but not from 0.)");
+}
+
+Status CheckNotNegative(const OptimizerSpec& spec, const char* name, float value) {
+  if (value >= 0.0f) return OkStatus();
+  return InvalidArgument(spec.Name() + " got " + name + " = " + std::to_string(value) +
+                         ", which may not be negative.");
+}
+
+// What the optimizers with l1 and l2 want of a step.
+Status CheckRegularization(const OptimizerSpec& spec, const OptimizerStep& step) {
+  const bool ftrl = spec.kind == OptimizerKind::kFtrl;
+  if (ftrl || spec.kind == OptimizerKind::kProximalAdagrad) {
+    TACO_EMBEDDING_RETURN_IF_ERROR(CheckPositiveRate(spec, step));
   }
-  if (step.l1 < 0.0f || step.l2 < 0.0f || step.l2_shrinkage < 0.0f) {
-    return InvalidArgument("FTRL got l1 = " + std::to_string(step.l1) +
-                           ", l2 = " + std::to_string(step.l2) + ", l2_shrinkage = " +
-                           std::to_string(step.l2_shrinkage) + ", none of which may be negative.");
-  }
+  TACO_EMBEDDING_RETURN_IF_ERROR(CheckNotNegative(spec, "l1", step.l1));
+  TACO_EMBEDDING_RETURN_IF_ERROR(CheckNotNegative(spec, "l2", step.l2));
+  if (!ftrl) return OkStatus();
+  TACO_EMBEDDING_RETURN_IF_ERROR(CheckNotNegative(spec, "l2_shrinkage", step.l2_shrinkage));
   if (step.lr_power > 0.0f) {
     return InvalidArgument("FTRL got learning_rate_power = " + std::to_string(step.lr_power) +
                            ", which must be 0 or less.");
@@ -56,9 +75,11 @@ int OptimizerSpec::num_slots() const {
   switch (kind) {
     case OptimizerKind::kNone:
     case OptimizerKind::kSgd:
+    case OptimizerKind::kProximalGradientDescent:
       return 0;
     case OptimizerKind::kMomentum:
     case OptimizerKind::kAdagrad:
+    case OptimizerKind::kProximalAdagrad:
       return 1;
     case OptimizerKind::kAdam:
       return flags & kAmsgrad ? 3 : 2;
@@ -68,6 +89,7 @@ int OptimizerSpec::num_slots() const {
     case OptimizerKind::kAdadelta:
     case OptimizerKind::kFtrl:
     case OptimizerKind::kLamb:
+    case OptimizerKind::kAdagradDa:
       return 2;
   }
   return 0;
@@ -121,6 +143,15 @@ std::string OptimizerSpec::Name() const {
     case OptimizerKind::kLamb:
       name = "LAMB";
       break;
+    case OptimizerKind::kProximalGradientDescent:
+      name = "ProximalGradientDescent";
+      break;
+    case OptimizerKind::kProximalAdagrad:
+      name = "ProximalAdagrad";
+      break;
+    case OptimizerKind::kAdagradDa:
+      name = "AdagradDA";
+      break;
   }
   return details.empty() ? name : name + ("(" + details + ")");
 }
@@ -130,10 +161,12 @@ const char* OptimizerSpec::SlotName(int slot) const {
   switch (kind) {
     case OptimizerKind::kNone:
     case OptimizerKind::kSgd:
+    case OptimizerKind::kProximalGradientDescent:
       return "";
     case OptimizerKind::kMomentum:
       return "momentum";
     case OptimizerKind::kAdagrad:
+    case OptimizerKind::kProximalAdagrad:
       return "accumulator";
     case OptimizerKind::kAdam:
     case OptimizerKind::kSparseAdam:
@@ -146,6 +179,8 @@ const char* OptimizerSpec::SlotName(int slot) const {
       return slot == 0 ? "accumulated_grad" : "accumulated_delta_var";
     case OptimizerKind::kFtrl:
       return slot == 0 ? "accumulator" : "linear";
+    case OptimizerKind::kAdagradDa:
+      return slot == 0 ? "gradient_accumulator" : "gradient_squared_accumulator";
   }
   return "";
 }
@@ -153,7 +188,8 @@ const char* OptimizerSpec::SlotName(int slot) const {
 Status ValidateStep(const OptimizerSpec& spec, const OptimizerStep& step) {
   if (step.step < 1) {
     return InvalidArgument(spec.Name() + " got step = " + std::to_string(step.step) +
-                           "; steps count from 1 (Keras: iterations + 1).");
+                           "; steps count from 1 (Keras: iterations + 1; AdagradDA: "
+                           "global_step + 1).");
   }
   const struct {
     const char* name;
@@ -186,7 +222,7 @@ Status ValidateStep(const OptimizerSpec& spec, const OptimizerStep& step) {
   if (rmsprop || spec.kind == OptimizerKind::kAdadelta) {
     TACO_EMBEDDING_RETURN_IF_ERROR(CheckBeta(spec, "rho (beta2)", step.beta2));
   }
-  if (spec.kind == OptimizerKind::kFtrl) return CheckFtrl(step);
+  if (IsRegularized(spec.kind)) return CheckRegularization(spec, step);
   return OkStatus();
 }
 

@@ -30,7 +30,13 @@ enum class OptimizerKind : int32_t {
   kAdadelta = 7,    // accumulated gradient, accumulated update
   kFtrl = 8,        // accumulator, linear
   kLamb = 9,        // m, v; trust ratio over the rows touched by the batch
+  // tf.compat.v1.train's regularised ones, with l1 and l2 inside the rule.
+  kProximalGradientDescent = 10,  // no slots
+  kProximalAdagrad = 11,          // accumulator
+  kAdagradDa = 12,                // sums of gradients and of their squares; the weights follow from
+                                  // these and the step alone, whatever they were before
 };
+inline constexpr OptimizerKind kLastOptimizerKind = OptimizerKind::kAdagradDa;
 
 // Bits of OptimizerSpec::flags.
 inline constexpr uint32_t kNesterov = 1u << 0;
@@ -56,7 +62,7 @@ struct OptimizerSpec {
 
 // The values of one step. Fields that a kind does not name are ignored.
 struct OptimizerStep {
-  int64_t step = 1;  // 1 for the first update: Keras's iterations + 1
+  int64_t step = 1;  // 1 for the first update: Keras's iterations + 1, AdagradDA's global_step + 1
   float learning_rate = 0.001f;
   // In double, because Keras subtracts its betas from 1 before it rounds to float32: 1 - 0.999 is
   // 0.001f, while 1 - 0.999f is 0.00099998713f. TensorFlow's own kernels do the latter: for their
@@ -65,15 +71,16 @@ struct OptimizerStep {
   double beta2 = 0.999;  // Adam family; rho of RMSprop and Adadelta
   float epsilon = 1e-7f;
   float weight_decay = 0.0f;  // decoupled, for every kind: w -= lr wd w before the update
-  float l1 = 0.0f;            // FTRL
-  float l2 = 0.0f;            // FTRL (beta / (2 lr) is added by the caller where used)
+  float l1 = 0.0f;            // FTRL, the proximal two, AdagradDA
+  float l2 = 0.0f;            // the same (FTRL's beta / (2 lr) is added by the caller where used)
   float l2_shrinkage = 0.0f;  // FTRL
   float lr_power = -0.5f;     // FTRL
 };
 
 // InvalidArgument, naming the value and what is allowed: a hyperparameter that is not finite,
-// step < 1, betas outside [0, 1) in the Adam family, a momentum or rho outside [0, 1]; in FTRL a
-// learning rate of 0 or less, negative l1, l2 or l2_shrinkage, lr_power > 0.
+// step < 1, betas outside [0, 1) in the Adam family, a momentum or rho outside [0, 1], a negative
+// l1 or l2 where they count; in FTRL and ProximalAdagrad a learning rate of 0 or less; in FTRL a
+// negative l2_shrinkage, lr_power > 0.
 Status ValidateStep(const OptimizerSpec& spec, const OptimizerStep& step);
 
 // Constants of a step, computed once per batch. As in Keras the powers of the betas (rounded to

@@ -54,6 +54,9 @@ TACO_BENCHMARK(rmsprop, kRmsprop, 0, kFloat32);
 TACO_BENCHMARK(rmsprop_centered_momentum, kRmsprop, kCentered | kHasMomentum, kFloat32);
 TACO_BENCHMARK(adadelta, kAdadelta, 0, kFloat32);
 TACO_BENCHMARK(ftrl, kFtrl, 0, kFloat32);
+TACO_BENCHMARK(proximal_gradient_descent, kProximalGradientDescent, 0, kFloat32);
+TACO_BENCHMARK(proximal_adagrad, kProximalAdagrad, 0, kFloat32);
+TACO_BENCHMARK(adagrad_da, kAdagradDa, 0, kFloat32);
 TACO_BENCHMARK(adam_bfloat16, kAdam, 0, kBFloat16);
 TACO_BENCHMARK(adam_float16, kAdam, 0, kFloat16);
 

@@ -92,6 +92,12 @@ UpdateRowFn SelectUpdateRow(const OptimizerSpec& spec) {
       return UpdateRow<Adadelta, Value>;
     case OptimizerKind::kFtrl:
       return UpdateFtrl<Value>;
+    case OptimizerKind::kProximalGradientDescent:
+      return UpdateRow<ProximalGradientDescent, Value>;
+    case OptimizerKind::kProximalAdagrad:
+      return UpdateRow<ProximalAdagrad, Value>;
+    case OptimizerKind::kAdagradDa:
+      return UpdateRow<AdagradDa, Value>;
     case OptimizerKind::kNone:
     case OptimizerKind::kLamb:
       break;

@@ -211,6 +211,54 @@ struct PowerFtrl : Ftrl {
   }
 };
 
+// sign(x) max(|x| - threshold, 0): what l1 leaves of x. A NaN stays a NaN.
+inline float Shrink(float x, float threshold) {
+  const float left = std::abs(x) - threshold;
+  return std::copysign(left < 0.0f ? 0.0f : left, x);
+}
+
+// A step of gradient descent, then towards 0: FOBOS, "Efficient Learning using Forward-Backward
+// Splitting" (Duchi and Singer, 2009).
+struct Proximal {
+  explicit Proximal(const StepConstants& k, float*)
+      : lr(k.h.learning_rate), l1(k.h.l1), l2(k.h.l2), eps(k.h.epsilon) {}
+  void Step(float& w, float g, float rate) const {
+    w = Shrink(w - g * rate, rate * l1) / (1.0f + l2 * rate);
+  }
+  float lr, l1, l2, eps;
+};
+struct ProximalGradientDescent : Proximal {
+  static constexpr int kSlots = 0;
+  using Proximal::Proximal;
+  void operator()(float& w, float g) const { Step(w, g, lr); }
+};
+struct ProximalAdagrad : Proximal {
+  static constexpr int kSlots = 1;
+  using Proximal::Proximal;
+  void operator()(float& w, float g, float& sum) const {
+    sum += g * g;
+    Step(w, g, lr / std::sqrt(sum + eps));
+  }
+};
+
+// Dual averaging: the weights that minimise the sum of all linearised losses and regularisers up to
+// the step. "Adaptive Subgradient Methods" (Duchi, Hazan and Singer, 2011).
+struct AdagradDa {
+  static constexpr int kSlots = 2;
+  explicit AdagradDa(const StepConstants& k, float*)
+      : steps(static_cast<float>(k.h.step)),
+        steps_lr(steps * k.h.learning_rate),
+        l1(k.h.l1),
+        l2(k.h.l2),
+        eps(k.h.epsilon) {}
+  void operator()(float& w, float g, float& sum, float& squares) const {
+    sum += g;
+    squares += g * g;
+    w = -Shrink(sum / steps, l1) / (l2 + std::sqrt(squares + eps) / steps_lr);
+  }
+  float steps, steps_lr, l1, l2, eps;
+};
+
 }  // namespace TACO_SIMD_NAMESPACE
 }  // namespace embedding
 }  // namespace taco

@@ -177,6 +177,50 @@ TEST(OptimizerTest, FtrlGivesExactZerosUnderL1) {
   for (float value : w) EXPECT_EQ(value, 0.0f);
 }
 
+TEST(OptimizerTest, ProximalOptimizersGiveExactZerosUnderL1AndKeepNan) {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for (OptimizerKind kind : {OptimizerKind::kProximalGradientDescent,
+                             OptimizerKind::kProximalAdagrad, OptimizerKind::kAdagradDa}) {
+    const OptimizerSpec spec = Spec(kind);
+    SCOPED_TRACE(spec.Name());
+    OptimizerStep step;
+    step.learning_rate = 0.1f;
+    step.l1 = 1e4f;
+    std::vector<float> w(9, 0.5f), slots = NewSlots(spec, 9);
+    std::vector<float> g(9, 0.25f);
+    GetUpdateRow(spec, ValueType::kFloat32)(w.data(), slots.data(), g.data(), 9,
+                                            PrepareStep(spec, step));
+    for (float value : w) EXPECT_EQ(value, 0.0f);
+    g[4] = nan;  // is not taken for something small
+    GetUpdateRow(spec, ValueType::kFloat32)(w.data(), slots.data(), g.data(), 9,
+                                            PrepareStep(spec, step));
+    for (int i = 0; i < 9; ++i) EXPECT_EQ(std::isnan(w[i]), i == 4) << i;
+  }
+}
+
+TEST(OptimizerTest, AdagradDaMakesUpForTheStepsARowMissed) {
+  // A row that gets gradient 0 in the steps between, against one that is not touched in them.
+  constexpr int kDim = 5;
+  OptimizerSpec spec = Spec(OptimizerKind::kAdagradDa);
+  spec.slot_init[1] = 0.1f;
+  const UpdateRowFn update = GetUpdateRow(spec, ValueType::kFloat32);
+  std::vector<float> w1(kDim, 0.5f), w2(kDim, -3.0f);
+  std::vector<float> s1 = NewSlots(spec, kDim), s2 = NewSlots(spec, kDim);
+  const std::vector<float> zero(kDim, 0.0f);
+  OptimizerStep step;
+  step.l1 = 0.01f;
+  step.l2 = 0.1f;
+  for (step.step = 1; step.step <= 50; ++step.step) {
+    const bool touched = step.step % 17 == 3;
+    const std::vector<float> g = Normals(kDim, 1.0f, static_cast<uint32_t>(step.step));
+    const StepConstants k = PrepareStep(spec, step);
+    update(w1.data(), s1.data(), touched ? g.data() : zero.data(), kDim, k);
+    if (!touched) continue;
+    update(w2.data(), s2.data(), g.data(), kDim, k);
+    EXPECT_EQ(w1, w2) << "at step " << step.step;
+  }
+}
+
 TEST(OptimizerTest, RoundsConstantsAsKerasDoes) {
   const OptimizerSpec spec = Spec(OptimizerKind::kAdam);
   OptimizerStep step;
@@ -195,6 +239,10 @@ TEST(OptimizerTest, KnowsTheSlotsOfEachKind) {
   EXPECT_EQ(Spec(OptimizerKind::kAdam, kAmsgrad).num_slots(), 3);
   EXPECT_EQ(Spec(OptimizerKind::kRmsprop, kCentered | kHasMomentum).num_slots(), 3);
   EXPECT_EQ(Spec(OptimizerKind::kSparseAdam).num_scalars(), 1);
+  EXPECT_EQ(Spec(OptimizerKind::kProximalGradientDescent).num_slots(), 0);
+  EXPECT_EQ(Spec(OptimizerKind::kProximalAdagrad).num_slots(), 1);
+  EXPECT_EQ(Spec(OptimizerKind::kAdagradDa).num_slots(), 2);
+  EXPECT_STREQ(Spec(OptimizerKind::kAdagradDa).SlotName(1), "gradient_squared_accumulator");
   EXPECT_STREQ(Spec(OptimizerKind::kRmsprop, kCentered).SlotName(1), "average_gradient");
   EXPECT_STREQ(Spec(OptimizerKind::kAdam).SlotName(2), "");
   EXPECT_EQ(Spec(OptimizerKind::kRmsprop, kCentered).Name(), "RMSprop(centered)");
@@ -205,6 +253,8 @@ TEST(OptimizerTest, KnowsTheSlotsOfEachKind) {
   EXPECT_FALSE(Spec(OptimizerKind::kAdam).SameSlots(Spec(OptimizerKind::kAdam, kAmsgrad)));
   EXPECT_FALSE(Spec(OptimizerKind::kAdam).SameSlots(Spec(OptimizerKind::kLamb)));
   EXPECT_FALSE(Spec(OptimizerKind::kNone).SameSlots(Spec(OptimizerKind::kAdagrad)));
+  EXPECT_TRUE(Spec(OptimizerKind::kSgd).SameSlots(Spec(OptimizerKind::kProximalGradientDescent)));
+  EXPECT_FALSE(Spec(OptimizerKind::kAdagrad).SameSlots(Spec(OptimizerKind::kProximalAdagrad)));
 }
 
 TEST(OptimizerTest, RefusesHyperparametersThatCannotBe) {
@@ -229,6 +279,13 @@ TEST(OptimizerTest, RefusesHyperparametersThatCannotBe) {
   refused(OptimizerKind::kRmsprop, beta2, -0.5f);
   refused(OptimizerKind::kFtrl, [](OptimizerStep* s, float v) { s->l1 = v; }, -1.0f);
   refused(OptimizerKind::kFtrl, [](OptimizerStep* s, float v) { s->lr_power = v; }, 0.5f);
+  for (OptimizerKind kind : {OptimizerKind::kProximalGradientDescent,
+                             OptimizerKind::kProximalAdagrad, OptimizerKind::kAdagradDa}) {
+    refused(kind, [](OptimizerStep* s, float v) { s->l1 = v; }, -1.0f);
+    refused(kind, [](OptimizerStep* s, float v) { s->l2 = v; }, -1.0f);
+    refused(kind, [](OptimizerStep* s, float v) { s->step = v; }, 0.0f);
+  }
+  refused(OptimizerKind::kProximalAdagrad, rate, 0.0f);
   refused(OptimizerKind::kSgd, [](OptimizerStep* s, float v) { s->step = v; }, 0.0f);
   OptimizerStep almost;
   almost.beta2 = 0.99999999999;  // rounds to 1

@@ -55,12 +55,23 @@ inline std::vector<OptimizerCase> AllOptimizerCases() {
       cases[i].step.l2_shrinkage = 0.03f;
     }
   }
+  for (float regularization : {0.0f, 0.02f}) {
+    const size_t first = cases.size();
+    add(OptimizerKind::kProximalGradientDescent, 0, 0.1f, 0.0, 0.0);
+    add(OptimizerKind::kProximalAdagrad, 0, 0.1f, 0.0, 0.0, 0.1f);
+    add(OptimizerKind::kAdagradDa, 0, 0.1f, 0.0, 0.0);
+    for (size_t i = first; i < cases.size(); ++i) {
+      cases[i].step.l1 = regularization;
+      cases[i].step.l2 = 3.0f * regularization;
+      if (cases[i].spec.kind == OptimizerKind::kAdagradDa) cases[i].spec.slot_init[1] = 0.1f;
+    }
+  }
   return cases;
 }
 
 inline std::string CaseName(const OptimizerCase& c) {
   return c.spec.Name() + (c.step.weight_decay != 0.0f ? " with decay" : "") + ", power " +
-         std::to_string(c.step.lr_power);
+         std::to_string(c.step.lr_power) + ", l1 " + std::to_string(c.step.l1);
 }
 
 // One element's state in the model.
@@ -130,6 +141,24 @@ inline void ModelFtrl(const OptimizerCase& c, double g, ModelElement* e) {
   e->w = std::abs(e->s[1]) <= l1 ? 0.0 : (sign * l1 - e->s[1]) / (after / lr + 2.0 * c.step.l2);
 }
 
+// What l1 leaves of x: nothing within the threshold.
+inline double ModelShrink(double x, double threshold) {
+  if (std::abs(x) <= threshold) return 0.0;
+  return x > 0.0 ? x - threshold : x + threshold;
+}
+
+inline void ModelProximal(const OptimizerCase& c, double g, double rate, ModelElement* e) {
+  e->w = ModelShrink(e->w - rate * g, rate * c.step.l1) / (1.0 + rate * c.step.l2);
+}
+
+inline void ModelAdagradDa(const OptimizerCase& c, double g, ModelElement* e) {
+  const double t = static_cast<double>(c.step.step), lr = c.step.learning_rate;
+  e->s[0] += g;
+  e->s[1] += g * g;
+  const double root = std::sqrt(e->s[1] + c.step.epsilon);
+  e->w = -lr * ModelShrink(e->s[0], c.step.l1 * t) / (c.step.l2 * t * lr + root);
+}
+
 inline void ModelUpdate(const OptimizerCase& c, double g, ModelElement* e) {
   const double lr = c.step.learning_rate;
   e->w -= lr * c.step.weight_decay * e->w;
@@ -152,6 +181,13 @@ inline void ModelUpdate(const OptimizerCase& c, double g, ModelElement* e) {
       return ModelAdadelta(c, g, e);
     case OptimizerKind::kFtrl:
       return ModelFtrl(c, g, e);
+    case OptimizerKind::kProximalGradientDescent:
+      return ModelProximal(c, g, lr, e);
+    case OptimizerKind::kProximalAdagrad:
+      e->s[0] += g * g;
+      return ModelProximal(c, g, lr / std::sqrt(e->s[0] + c.step.epsilon), e);
+    case OptimizerKind::kAdagradDa:
+      return ModelAdagradDa(c, g, e);
     case OptimizerKind::kNone:
     case OptimizerKind::kLamb:
       break;

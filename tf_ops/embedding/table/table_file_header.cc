@@ -41,7 +41,7 @@ bool Between(Enum value, Enum first, Enum last) {
 
 bool KnownEnums(const TableFileInfo& info) {
   return Between(info.layout.value_type, ValueType::kFloat32, ValueType::kFloat16) &&
-         Between(info.optimizer.kind, OptimizerKind::kNone, OptimizerKind::kLamb) &&
+         Between(info.optimizer.kind, OptimizerKind::kNone, kLastOptimizerKind) &&
          (info.optimizer.flags & ~kKnownFlags) == 0 &&
          Between(info.initializer.kind, InitializerKind::kZeros, InitializerKind::kTruncatedNormal);
 }
