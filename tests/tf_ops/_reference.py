@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 
@@ -16,6 +18,7 @@ class Reference:
         beta2: the second decay.
         epsilon: as the stock optimizer of the name adds it.
         slot_init: first value of the slots.
+        l1, l2: regularization, for those that have it inside the rule.
     """
 
     def __init__(
@@ -28,10 +31,13 @@ class Reference:
         beta2: float,
         epsilon: float,
         slot_init: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        l1: float = 0.0,
+        l2: float = 0.0,
     ) -> None:
         self._rule = getattr(self, "_" + optimizer)
         self._dim = dim
         self._lr, self._b1, self._b2, self._eps = learning_rate, beta1, beta2, epsilon
+        self._l1, self._l2 = l1, l2
         self._slot_init = slot_init
         self.rows: dict[int, np.ndarray] = {}
         self._slots: dict[int, list[np.ndarray]] = {}
@@ -102,6 +108,28 @@ class Reference:
         slots[1] = slots[1] + grad - (np.sqrt(new) - np.sqrt(slots[0])) / self._lr * row
         slots[0] = new
         return -slots[1] * self._lr / np.sqrt(new) - row  # no l1, no l2
+
+    def _proximal(self, row: np.ndarray, grad: np.ndarray, rate: Any) -> np.ndarray:
+        moved = row - rate * grad
+        left = np.maximum(np.abs(moved) - rate * self._l1, 0)
+        return np.sign(moved) * left / (1 + rate * self._l2) - row
+
+    def _proximal_gradient_descent(self, key: int, grad: np.ndarray, step: int) -> np.ndarray:
+        return self._proximal(self.rows[key], grad, self._lr)
+
+    def _proximal_adagrad(self, key: int, grad: np.ndarray, step: int) -> np.ndarray:
+        slots = self._state(key)
+        slots[0] = slots[0] + grad**2
+        return self._proximal(self.rows[key], grad, self._lr / np.sqrt(slots[0] + self._eps))
+
+    def _adagrad_da(self, key: int, grad: np.ndarray, step: int) -> np.ndarray:
+        slots = self._state(key)
+        slots[0] = slots[0] + grad
+        slots[1] = slots[1] + grad**2
+        left = np.maximum(np.abs(slots[0]) - step * self._l1, 0)
+        root = np.sqrt(slots[1] + self._eps)
+        found = -np.sign(slots[0]) * self._lr * left / (step * self._l2 * self._lr + root)
+        return found - self.rows[key]
 
     def _lamb(self, summed: dict[int, np.ndarray], step: int) -> None:
         updates = {}

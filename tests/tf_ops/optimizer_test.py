@@ -30,14 +30,27 @@ SLOTS = {
     "adadelta": 2,
     "ftrl": 2,
     "lamb": 2,
+    "proximal_gradient_descent": 0,
+    "proximal_adagrad": 1,
+    "adagrad_da": 2,
 }
+SLOT_INIT = {
+    "adagrad": [0.1],
+    "ftrl": [0.1],
+    "proximal_adagrad": [0.1],
+    "adagrad_da": [0.0, 0.1],
+}
+REGULARIZED = ["proximal_gradient_descent", "proximal_adagrad", "adagrad_da"]
 
 
-@pytest.mark.parametrize("optimizer", SLOTS)
-def test_ten_steps_agree_with_numpy(optimizer):
+@pytest.mark.parametrize(
+    ("optimizer", "penalties"),
+    [(name, {}) for name in SLOTS] + [(name, {"l1": 0.02, "l2": 0.3}) for name in REGULARIZED],
+)
+def test_ten_steps_agree_with_numpy(optimizer, penalties):
     dim = 5
-    rates = {"learning_rate": 0.05, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-6}
-    slot_init = {"adagrad": [0.1], "ftrl": [0.1]}.get(optimizer, [])
+    rates = {"learning_rate": 0.05, "beta1": 0.9, "beta2": 0.99, "epsilon": 1e-6, **penalties}
+    slot_init = SLOT_INIT.get(optimizer, [])
     padded = (slot_init + [0.0] * 3)[:3]
     reference = Reference(optimizer, dim, slot_init=padded, **rates)
     table = make_table(dim=dim)
@@ -104,9 +117,31 @@ def test_hyperparameters_out_of_range_are_refused(changes, message):
     assert size(table) == 0
 
 
-def test_a_step_below_one_is_refused():
+@pytest.mark.parametrize("optimizer", ["adam", "adagrad_da"])
+def test_a_step_below_one_is_refused(optimizer):
     with pytest.raises(InvalidArgument, match="step"):
-        apply(make_table(), [1], tf.ones([1, 4]), step=0, optimizer="adam")
+        apply(make_table(), [1], tf.ones([1, 4]), step=0, optimizer=optimizer)
+
+
+@pytest.mark.parametrize("optimizer", REGULARIZED)
+@pytest.mark.parametrize("name", ["l1", "l2"])
+def test_a_negative_penalty_is_refused(optimizer, name):
+    table = make_table()
+    with pytest.raises(InvalidArgument, match=f"{name} = -0.5.*may not be negative"):
+        apply(table, [1], tf.ones([1, 4]), optimizer=optimizer, **{name: -0.5})
+    assert size(table) == 0
+
+
+def test_adagrad_da_computes_with_the_step_it_is_given():
+    def after(step):
+        table = make_table()
+        rates = {"learning_rate": 0.1, "l1": 0.01, "epsilon": 0.0}
+        apply(table, [1], tf.ones([1, 4]), step=step, optimizer="adagrad_da", **rates)
+        return gather(table, [1])
+
+    np.testing.assert_allclose(after(1), [[-0.1 * 0.99] * 4], rtol=1e-6)
+    np.testing.assert_allclose(after(70), [[-0.1 * 0.3] * 4], rtol=1e-6)
+    np.testing.assert_array_equal(after(101), np.zeros([1, 4]))
 
 
 @pytest.mark.parametrize("length", [0, 8, 10])

@@ -57,7 +57,11 @@ def restore(table, prefix, manifest, **kwargs):
     ops().taco_table_restore(table, str(prefix), manifest, **kwargs)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "adam", "sparse_adam", "ftrl"])
+@pytest.mark.parametrize(
+    "optimizer",
+    ["sgd", "adagrad", "adam", "sparse_adam", "ftrl"]
+    + ["proximal_gradient_descent", "proximal_adagrad", "adagrad_da"],
+)
 def test_rows_slots_scalars_frequencies_and_steps_come_back(tmp_path, optimizer):
     table = trained(optimizer, table_name="clicks")
     [manifest] = save([table], tmp_path / "ckpt-1")

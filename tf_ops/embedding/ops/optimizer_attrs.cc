@@ -31,6 +31,9 @@ constexpr Kind kKinds[] = {
     {"adadelta", OptimizerKind::kAdadelta, 0},
     {"ftrl", OptimizerKind::kFtrl, 0},
     {"lamb", OptimizerKind::kLamb, embedding::kDecayInDirection},
+    {"proximal_gradient_descent", OptimizerKind::kProximalGradientDescent, 0},
+    {"proximal_adagrad", OptimizerKind::kProximalAdagrad, 0},
+    {"adagrad_da", OptimizerKind::kAdagradDa, 0},
 };
 
 struct Flag {

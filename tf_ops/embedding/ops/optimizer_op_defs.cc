@@ -37,7 +37,8 @@ void DefineOptimizerOps() {
       .Attr("H: {float, double}")
       .Attr(
           "optimizer: {'sgd', 'momentum', 'adagrad', 'adam', 'sparse_adam', 'rmsprop', "
-          "'adadelta', 'ftrl', 'lamb'}")
+          "'adadelta', 'ftrl', 'lamb', 'proximal_gradient_descent', 'proximal_adagrad', "
+          "'adagrad_da'}")
       .Attr("nesterov: bool = false")
       .Attr("lr_outside_momentum: bool = false")
       .Attr("amsgrad: bool = false")
@@ -58,7 +59,7 @@ another optimizer's slots (see TacoTableSetOptimizer).
 table: scalar handle.
 keys: any shape.
 grads: keys.shape + [dim], float, bfloat16 or half, whatever the table holds.
-step: scalar, 1 for the first step.
+step: scalar, 1 for the first step; adagrad_da computes with it.
 hyper: [9]: learning_rate, beta1 (or momentum), beta2 (or rho), epsilon, weight_decay, l1, l2,
   l2_shrinkage, lr_power. An optimizer ignores those that it has no use for. In double, 1 - beta is
   rounded after the subtraction, as in Keras; in float before, as in TensorFlow's own kernels.
@@ -76,7 +77,8 @@ slot_init: first value of every element of each slot; [] for zeros.
       .Input("table: resource")
       .Attr(
           "optimizer: {'none', 'sgd', 'momentum', 'adagrad', 'adam', 'sparse_adam', 'rmsprop', "
-          "'adadelta', 'ftrl', 'lamb'}")
+          "'adadelta', 'ftrl', 'lamb', 'proximal_gradient_descent', 'proximal_adagrad', "
+          "'adagrad_da'}")
       .Attr("nesterov: bool = false")
       .Attr("lr_outside_momentum: bool = false")
       .Attr("amsgrad: bool = false")
