@@ -15,27 +15,48 @@ KEYS = np.array([3, -8, 2**61, 0, 11, -1])
 DIM = 5
 STEPS = 4
 
+# Each made with the global step, which AdagradDA takes.
 OPTIMIZERS = {
-    "sgd": lambda: v1.train.GradientDescentOptimizer(0.1),
-    "momentum": lambda: v1.train.MomentumOptimizer(0.1, 0.9),
-    "nesterov": lambda: v1.train.MomentumOptimizer(0.1, 0.9, use_nesterov=True),
-    "adagrad": lambda: v1.train.AdagradOptimizer(0.1),
-    "adam": lambda: v1.train.AdamOptimizer(0.1),
-    "rmsprop": lambda: v1.train.RMSPropOptimizer(0.1, momentum=0.9),
-    "rmsprop_centered": lambda: v1.train.RMSPropOptimizer(0.1, centered=True),
-    "ftrl": lambda: v1.train.FtrlOptimizer(
+    "sgd": lambda step: v1.train.GradientDescentOptimizer(0.1),
+    "momentum": lambda step: v1.train.MomentumOptimizer(0.1, 0.9),
+    "nesterov": lambda step: v1.train.MomentumOptimizer(0.1, 0.9, use_nesterov=True),
+    "adagrad": lambda step: v1.train.AdagradOptimizer(0.1),
+    "adam": lambda step: v1.train.AdamOptimizer(0.1),
+    "rmsprop": lambda step: v1.train.RMSPropOptimizer(0.1, momentum=0.9),
+    "rmsprop_centered": lambda step: v1.train.RMSPropOptimizer(0.1, centered=True),
+    "ftrl": lambda step: v1.train.FtrlOptimizer(
         0.1,
         l1_regularization_strength=0.01,
         l2_regularization_strength=0.01,
         l2_shrinkage_regularization_strength=0.01,
         beta=0.1,
     ),
-    "adadelta": lambda: v1.train.AdadeltaOptimizer(0.1),
-    "lamb": lambda: train.LAMBOptimizer(0.1, weight_decay=0.1),
-    "sparse_adam": lambda: train.SparseAdamOptimizer(0.1),
+    "adadelta": lambda step: v1.train.AdadeltaOptimizer(0.1),
+    "proximal_sgd": lambda step: v1.train.ProximalGradientDescentOptimizer(0.1),
+    "proximal_sgd_regularized": lambda step: v1.train.ProximalGradientDescentOptimizer(
+        0.1, l1_regularization_strength=0.2, l2_regularization_strength=0.3
+    ),
+    "proximal_adagrad": lambda step: v1.train.ProximalAdagradOptimizer(0.1),
+    "proximal_adagrad_regularized": lambda step: v1.train.ProximalAdagradOptimizer(
+        0.1,
+        initial_accumulator_value=0.5,
+        l1_regularization_strength=1.0,
+        l2_regularization_strength=0.3,
+    ),
+    "adagrad_da": lambda step: v1.train.AdagradDAOptimizer(0.1, step),
+    "adagrad_da_regularized": lambda step: v1.train.AdagradDAOptimizer(
+        0.1,
+        step,
+        initial_gradient_squared_accumulator_value=0.5,
+        l1_regularization_strength=0.2,
+        l2_regularization_strength=0.3,
+    ),
+    "lamb": lambda step: train.LAMBOptimizer(0.1, weight_decay=0.1),
+    "sparse_adam": lambda step: train.SparseAdamOptimizer(0.1),
 }
 # Those whose stock update leaves rows without a gradient alone.
 LAZY = ["sgd", "momentum", "adagrad", "rmsprop", "ftrl", "adadelta"]
+LAZY += [name for name in OPTIMIZERS if name.startswith(("proximal", "adagrad_da"))]
 
 
 def batch(seed, all_rows=True):
@@ -63,7 +84,7 @@ def in_a_session(make, all_rows=True, devices=None, dense_gradient=False):
             found = tf.nn.embedding_lookup(params, ids)
             loss = tf.reduce_sum(found * target) * beside[0] + tf.reduce_sum(beside)
             step = v1.train.get_or_create_global_step()
-            optimizer = make()
+            optimizer = make(step)
             if dense_gradient and not is_table:
                 pairs = optimizer.compute_gradients(loss)
                 pairs = [(tf.convert_to_tensor(g), v) for g, v in pairs]
@@ -108,19 +129,21 @@ def test_eager_is_the_stock_optimizer(name, in_function):
     rows = random_rows(len(KEYS), DIM)
     made, dense = filled(KEYS, rows), tf.Variable(rows)
     for params in (made, dense):
-        optimizer = OPTIMIZERS[name]()
+        count = tf.Variable(0, dtype=tf.int64)
+        optimizer = OPTIMIZERS[name](count)
 
-        def step(ids, target, params=params, optimizer=optimizer):
+        def step(ids, target, params=params, optimizer=optimizer, count=count):
             def loss():
                 return tf.reduce_sum(tf.nn.embedding_lookup(params, ids) * target)
 
             pairs = optimizer.compute_gradients(loss, [params])
-            optimizer.apply_gradients(pairs)
+            optimizer.apply_gradients(pairs, count)
 
         run = tf.function(step) if in_function else step
         for seed in range(STEPS):
             which, target = batch(seed)
             run(tf.constant(KEYS[which] if params is made else which), tf.constant(target))
+        assert int(count) == STEPS
     np.testing.assert_allclose(rows_of(made, KEYS), dense, rtol=2e-5, atol=2e-6)
 
 
@@ -219,6 +242,32 @@ def test_the_step_count_is_a_variable_of_the_optimizer():
         assert optimizer.variables()[0].dtype == tf.int64
 
 
+@pytest.mark.parametrize("dim", [1, 3])  # for which TensorFlow has two kernels
+def test_adagrad_da_takes_its_step_from_the_global_step(dim):
+    """Which may begin anywhere, jump, and be counted by someone else."""
+    made, dense = filled([7], [[0.5] * dim]), tf.Variable([[0.5] * dim])
+    for params, key in ((made, 7), (dense, 0)):
+        count = tf.Variable(0, dtype=tf.int64)
+        optimizer = v1.train.AdagradDAOptimizer(
+            0.1, count, l1_regularization_strength=0.03, l2_regularization_strength=0.02
+        )
+        for place in (0, 0, 41, 6):
+            count.assign(place)
+            keys = tf.constant([key, key], tf.int64)
+            optimizer.apply_gradients([(tf.IndexedSlices(tf.ones([2, dim]), keys), params)])
+        assert int(count) == 6
+        if params is made:  # no count of its own
+            assert optimizer.variables() == []
+    np.testing.assert_allclose(rows_of(made, [7]), dense, rtol=2e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["proximal_sgd", "proximal_adagrad", "adagrad_da"])
+def test_l1_leaves_exact_zeros(name):
+    ours, stock = in_a_session(OPTIMIZERS[name + "_regularized"])
+    np.testing.assert_array_equal(ours[0] == 0.0, stock[0] == 0.0)
+    assert 0 < np.count_nonzero(ours[0]) < ours[0].size
+
+
 def test_return_trainable_is_taken_by_minimize():
     with v1.Graph().as_default(), v1.Session() as session:
         made = de.get_variable("items", dim=1)
@@ -235,11 +284,24 @@ def test_return_trainable_is_taken_by_minimize():
 def test_other_optimizers_are_refused_and_the_supported_ones_named():
     made = filled([1], [[1.0]])
     slices = tf.IndexedSlices([[1.0]], tf.constant([1], tf.int64))
-    optimizer = v1.train.ProximalGradientDescentOptimizer(0.1)
+
+    class Halving(v1.train.GradientDescentOptimizer):
+        def _resource_apply_sparse(self, grad, handle, indices):
+            return super()._resource_apply_sparse(grad / 2, handle, indices)
+
+    optimizer = Halving(0.1)
     with pytest.raises(TypeError, match="AdamOptimizer.*taco.tf.train"):
         optimizer.apply_gradients([(slices, made)])
-    with pytest.raises(TypeError, match="ProximalGradientDescentOptimizer"):
+    with pytest.raises(TypeError, match="Halving cannot train"):
         de.DynamicEmbeddingOptimizer(optimizer)
+
+
+def test_every_optimizer_of_the_module_is_tested_here():
+    wrappers = {v1.train.Optimizer, v1.train.SyncReplicasOptimizer}
+    public = {vars(v1.train)[name] for name in dir(v1.train) if name.endswith("Optimizer")}
+    with tf.Graph().as_default():
+        tested = {type(make(v1.train.get_or_create_global_step())) for make in OPTIMIZERS.values()}
+    assert public - wrappers <= tested
 
 
 def test_lamb_scales_by_weights_over_direction():

@@ -37,6 +37,8 @@ class Update:
     has_momentum: bool = False
     decay_in_direction: bool = False
     slot_init: tuple[float, ...] = ()
+    # The step, 1 for the first, where it is not the optimizer's count of its steps on tables.
+    step: Any = None
     # In float64, `1 - beta` is rounded after the subtraction, as Keras does; in float32 before it,
     # as the kernels of tf.compat.v1.train do.
     precision: tf.DType = tf.float64

@@ -28,7 +28,7 @@ def install() -> None:
 def check_supported(optimizer: Any) -> None:
     """Raises TypeError for an optimizer that cannot train tables."""
     inner = getattr(optimizer, "_optimizer", None) or getattr(optimizer, "_opt", None)
-    if v1_rules.update_of(inner if inner is not None else optimizer) is None:
+    if not v1_rules.supports(inner if inner is not None else optimizer):
         raise TypeError(
             f"{type(optimizer).__name__} cannot train a dynamic embedding table. Supported: "
             f"{v1_rules.names()}"
@@ -80,9 +80,8 @@ def _apply(
     if any(gradient is not None for gradient, _ in of_others):
         done.append(_dense(original, self, of_others, name))
     with tf_ops.name_scope(name or self.get_name(), skip_on_eager=False):
-        step = _count_step(self, of_tables[0][1])
         update = v1_rules.update_of(self)
-        assert update is not None, "check_supported comes first"
+        step = _count_step(self, of_tables[0][1]) if update.step is None else update.step
         for gradient, table in of_tables:
             if gradient is not None:
                 slices = tables.as_slices(gradient, table)

@@ -86,6 +86,30 @@ def _adadelta(o: Any) -> Update:
     return Update("adadelta", _number(o._lr), beta2=_number(o._rho), epsilon=_number(o._epsilon))
 
 
+def _proximal(rule: str, slot_init: tuple[float, ...], o: Any) -> Update:
+    return Update(
+        rule,
+        _number(o._learning_rate),
+        l1=o._l1_regularization_strength,
+        l2=o._l2_regularization_strength,
+        slot_init=slot_init,
+    )
+
+
+def _proximal_gradient_descent(o: Any) -> Update:
+    return _proximal("proximal_gradient_descent", (), o)
+
+
+def _proximal_adagrad(o: Any) -> Update:
+    return _proximal("proximal_adagrad", (float(o._initial_accumulator_value),), o)
+
+
+def _adagrad_da(o: Any) -> Update:
+    squares = float(o._initial_gradient_squared_accumulator_value)
+    update = _proximal("adagrad_da", (0.0, squares), o)
+    return dataclasses.replace(update, step=tf.cast(o._global_step, tf.int64) + 1)
+
+
 _RULES: dict[type, Callable[[Any], Update]] = {
     _v1.GradientDescentOptimizer: _gradient_descent,
     _v1.MomentumOptimizer: _momentum,
@@ -94,11 +118,29 @@ _RULES: dict[type, Callable[[Any], Update]] = {
     _v1.RMSPropOptimizer: _rmsprop,
     _v1.FtrlOptimizer: _ftrl,
     _v1.AdadeltaOptimizer: _adadelta,
+    _v1.ProximalGradientDescentOptimizer: _proximal_gradient_descent,
+    _v1.ProximalAdagradOptimizer: _proximal_adagrad,
+    _v1.AdagradDAOptimizer: _adagrad_da,
 }
 
 
-def update_of(optimizer: Any) -> Update | None:
-    """What a step of `optimizer` does to a table, None where tables have no such rule.
+def supports(optimizer: Any) -> bool:
+    """Whether tables have a rule for `optimizer`. Makes no operation."""
+    return _rule_of(optimizer) is not None
+
+
+def update_of(optimizer: Any) -> Update:
+    """What a step of `optimizer`, which must be supported, does to a table.
+
+    In a graph this may make operations, on the numbers that are tensors.
+    """
+    make = _rule_of(optimizer)
+    assert make is not None, "check_supported comes first"
+    return dataclasses.replace(make(optimizer), precision=tf.float32)
+
+
+def _rule_of(optimizer: Any) -> Callable[[Any], Update] | None:
+    """What makes the update, None where tables have no such rule.
 
     `optimizer._taco_rule` names the rule of an Adam-like optimizer of TACO's own. A subclass of a
     stock one counts as it, unless it changes how sparse gradients are applied.
@@ -106,19 +148,15 @@ def update_of(optimizer: Any) -> Update | None:
     kind = type(optimizer)
     rule = getattr(optimizer, "_taco_rule", None)
     if rule is not None:
-        return _in_float32(_adam_like(rule)(optimizer))
+        return _adam_like(rule)
     for known, make in _RULES.items():
         if issubclass(kind, known) and _same_method(kind, known, "_resource_apply_sparse"):
-            return _in_float32(make(optimizer))
+            return make
     return None
 
 
 def _same_method(kind: type, known: type, name: str) -> bool:
     return getattr(kind, name) is getattr(known, name)
-
-
-def _in_float32(update: Update) -> Update:
-    return dataclasses.replace(update, precision=tf.float32)
 
 
 def names() -> str:
