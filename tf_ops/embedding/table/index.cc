@@ -7,189 +7,195 @@ namespace taco {
 namespace embedding {
 namespace {
 
-// Segments start out this full on average when room is reserved.
-constexpr int kReservedLoad = Segment::kSplitAt * 2 / 3;
+// How full reserved segments are when they hold what they were reserved for.
+constexpr double kReservedLoad = 0.8;
+
+// A segment's entries, taken out to be placed anew. Most of the cost of growth is here, so that
+// nothing branches on what the hash made random but for buckets that overflow.
+struct Entries {
+  int n = 0;
+  uint64_t hashes[Segment::kWide * Bucket::kSlots];
+  int64_t keys[Segment::kWide * Bucket::kSlots + 1];  // and one place to write in vain
+  RowHandle handles[Segment::kWide * Bucket::kSlots + 1];
+
+  explicit Entries(Segment segment) {
+    for (const Bucket* bucket = segment.buckets(); bucket != segment.buckets() + segment.size();
+         ++bucket) {
+      if (bucket->occupied == Bucket::kFull) {
+        std::memcpy(keys + n, bucket->keys, sizeof(bucket->keys));
+        std::memcpy(handles + n, bucket->handles, sizeof(bucket->handles));
+        n += Bucket::kSlots;
+        continue;
+      }
+      for (int slot = 0; slot < Bucket::kSlots; ++slot) {
+        keys[n] = bucket->keys[slot];
+        handles[n] = bucket->handles[slot];
+        n += bucket->occupied >> slot & 1;
+      }
+    }
+    for (int i = 0; i < n; ++i) hashes[i] = HashKey(keys[i]);
+  }
+};
 
 }  // namespace
 
 Index::~Index() { FreeSegments(); }
 
 void Index::FreeSegments() {
-  // Directory entry i is the first that names its segment when the bits of i above the segment's
-  // depth are zero.
-  for (size_t i = 0; i < directory_.size(); ++i) {
-    Segment* segment = directory_[i];
-    if (segment != nullptr && (i >> segment->depth()) == 0) {
-      for (size_t j = i + (size_t{1} << segment->depth()); j < directory_.size();
-           j += size_t{1} << segment->depth()) {
-        directory_[j] = nullptr;
-      }
-      segments_->Free(reinterpret_cast<uint8_t*>(segment));
-    }
+  for (size_t place = 0; place < directory_.size();) {
+    const Segment segment = directory_[place];
+    place += Span(segment);
+    arenas_->Of(segment.wide())->Free(reinterpret_cast<uint8_t*>(segment.buckets()));
   }
   directory_.clear();
-  directory_mask_ = 0;
-  unique_segments_ = 0;
+  shift_ = 63;
+  segments_ = 0;
+  capacity_ = 0;
   size_ = 0;
 }
 
-Segment* Index::NewSegment(int depth) {
-  uint8_t* memory = segments_->Allocate();
-  if (memory == nullptr) return nullptr;
-  std::memset(memory, 0, sizeof(Segment));
-  Segment* segment = reinterpret_cast<Segment*>(memory);
-  segment->depth() = static_cast<uint16_t>(depth);
-  ++unique_segments_;
+Segment Index::NewSegment(bool wide, int depth) {
+  uint8_t* memory = arenas_->Of(wide)->Allocate();
+  if (memory == nullptr) return Segment();
+  const Segment segment(memory, wide);
+  std::memset(memory, 0, segment.size() * sizeof(Bucket));
+  segment.depth() = static_cast<uint16_t>(depth);
+  ++segments_;
+  capacity_ += segment.slots();
   return segment;
+}
+
+void Index::RecycleSegment(Segment segment) {
+  --segments_;
+  capacity_ -= segment.slots();
+  arenas_->Of(segment.wide())->Recycle(reinterpret_cast<uint8_t*>(segment.buckets()));
 }
 
 bool Index::Reset(int64_t entries) {
   FreeSegments();
   int bits = 0;
-  while (bits < kMaxDirectoryBits && (int64_t{kReservedLoad} << bits) < entries) ++bits;
+  bool wide = false;
+  const auto room = [&] {
+    const int slots = (wide ? Segment::kWide : Segment::kNarrow) * Bucket::kSlots;
+    return kReservedLoad * slots * static_cast<double>(int64_t{1} << bits);
+  };
+  while (room() < static_cast<double>(entries) && bits < kMaxDirectoryBits) {
+    if (wide) ++bits;
+    wide = !wide;
+  }
   directory_.reserve(size_t{1} << bits);
   for (size_t i = 0; i < (size_t{1} << bits); ++i) {
-    Segment* segment = NewSegment(bits);
-    if (segment == nullptr) {
-      FreeSegments();
+    const Segment segment = NewSegment(wide, bits);
+    if (!segment) {
+      for (const Segment made : directory_) RecycleSegment(made);
+      directory_.clear();
       return false;
     }
     directory_.push_back(segment);
   }
-  directory_.shrink_to_fit();
-  directory_mask_ = directory_.size() - 1;
+  shift_ = 63 - bits;
   return true;
 }
 
-void Index::Place(Segment* segment, uint64_t hash, RowHandle handle) {
-  int b = HomeOf(hash);
-  for (;;) {
-    Bucket& bucket = segment->buckets[b];
-    const uint32_t empty = bucket.Match(0);
-    if (empty != 0) {
-      const int slot = __builtin_ctz(empty);
-      bucket.tags[slot] = TagOf(hash);
-      bucket.handles[slot] = handle;
-      ++segment->size();
-      return;
+bool Index::InsertBesideHome(uint64_t hash, int64_t key, RowHandle handle) {
+  for (bool may_grow = true;;) {
+    const Segment segment = SegmentOf(hash);
+    const Bucket* bucket = segment.Home(hash);
+    int displacement = 0;
+    while (bucket->occupied == Bucket::kFull && displacement < segment.size()) {
+      bucket = segment.After(bucket);
+      ++displacement;
     }
-    ++bucket.overflowed;
-    b = (b + 1) & (Segment::kBuckets - 1);
+    if (displacement > max_displacement_ && may_grow) {
+      may_grow = Grow(hash);
+      continue;
+    }
+    if (displacement == segment.size()) return false;
+    Place(segment, hash, key, handle);
+    ++size_;
+    return true;
   }
 }
 
-bool Index::Insert(uint64_t hash, RowHandle handle) {
-  Segment* segment = SegmentOf(hash);
-  while (segment->size() >= Segment::kSplitAt) {
-    if (!Split(hash)) {
-      if (segment->size() == Segment::kSlots) return false;
-      break;  // no memory to split, yet there is room
-    }
-    segment = SegmentOf(hash);
-  }
-  Place(segment, hash, handle);
-  ++size_;
-  return true;
-}
+bool Index::Grow(uint64_t hash) {
+  const size_t place = DirectoryPlace(hash, shift_);
+  const Segment old = directory_[place];
+  const size_t span = Span(old);
+  const Entries entries(old);
+  // Keys that crowd in one place of a segment that is half empty would crowd in a larger one too:
+  // growing for their sake could go on until memory is gone.
+  if (2 * entries.n < old.slots()) return false;
 
-bool Index::Split(uint64_t hash) {
-  Segment* segment = SegmentOf(hash);
-  const int depth = segment->depth();
-  if (depth >= kMaxDirectoryBits) return false;
-  Segment* sibling = NewSegment(depth + 1);
-  if (sibling == nullptr) return false;
-  if ((size_t{1} << depth) == directory_.size()) {
-    directory_.reserve(directory_.size() * 2);
-    for (size_t i = 0, n = directory_.size(); i < n; ++i) directory_.push_back(directory_[i]);
-    directory_mask_ = directory_.size() - 1;
+  const int depth = old.depth();
+  const bool splits = old.wide();
+  if (splits && span == 1 && (depth >= kMaxDirectoryBits || directory_.size() > DirectoryLimit())) {
+    return false;
   }
-
-  // Take all entries out, their keys' lines on their way into the cache, and place them anew. Most
-  // of the cost of growth is here, so it has no branch that depends on the hash but for buckets
-  // that overflow: the two halves and the buckets' fill are looked up, not searched.
-  constexpr int kAhead = 24;
-  RowHandle handles[Segment::kSlots];
-  int n = 0;
-  for (const Bucket& bucket : segment->buckets) {
-    for (int slot = 0; slot < Bucket::kSlots; ++slot) {
-      if (bucket.tags[slot] == 0) continue;
-      handles[n++] = bucket.handles[slot];
+  // Which half a hash goes to; all to the first where there is one only.
+  const uint64_t half_mask = splits ? 1 : 0;
+  const auto half_of = [&](uint64_t h) { return (h << kShardBits) >> (63 - depth) & half_mask; };
+  Segment fresh[2];
+  if (splits) {
+    int size[2] = {0, 0};
+    for (int i = 0; i < entries.n; ++i) ++size[half_of(entries.hashes[i])];
+    for (const int half : {0, 1}) {
+      // Wide only where nearly all go to one side.
+      const bool wide = size[half] > Segment::kNarrow * Bucket::kSlots * 7 / 8;
+      fresh[half] = NewSegment(wide, depth + 1);
     }
+  } else {
+    fresh[0] = fresh[1] = NewSegment(/*wide=*/true, depth);
   }
-  std::memset(static_cast<void*>(segment), 0, sizeof(Segment));
-  Segment* const halves[2] = {segment, sibling};
-  uint8_t fill[2][Segment::kBuckets] = {};
-  uint16_t sizes[2] = {0, 0};
-  for (int i = 0; i < std::min(n, kAhead); ++i) __builtin_prefetch(rows_->Row(handles[i]));
-  for (int i = 0; i < n; ++i) {
-    if (i + kAhead < n) __builtin_prefetch(rows_->Row(handles[i + kAhead]));
-    const uint64_t h = HashKey(RowLayout::Header(rows_->Row(handles[i]))->key);
-    const int half = static_cast<int>((h >> (kDirectoryShift + depth)) & 1);
-    int b = HomeOf(h);
-    while (fill[half][b] == Bucket::kSlots) {
-      ++halves[half]->buckets[b].overflowed;
-      b = (b + 1) & (Segment::kBuckets - 1);
+  if (!fresh[0] || !fresh[1]) {
+    for (const int half : {0, 1}) {
+      if (fresh[half]) RecycleSegment(fresh[half]);
     }
-    Bucket& bucket = halves[half]->buckets[b];
-    const int slot = fill[half][b]++;
-    bucket.tags[slot] = TagOf(h);
-    bucket.handles[slot] = handles[i];
-    ++sizes[half];
+    return false;
   }
-  for (int half = 0; half < 2; ++half) {
-    halves[half]->size() = sizes[half];
-    halves[half]->depth() = static_cast<uint16_t>(depth + 1);
+  for (int i = 0; i < entries.n; ++i) {
+    const uint64_t h = entries.hashes[i];
+    Place(fresh[half_of(h)], h, entries.keys[i], entries.handles[i]);
   }
-
-  const size_t step = size_t{1} << (depth + 1);
-  const size_t first = ((hash >> kDirectoryShift) & ((size_t{1} << depth) - 1)) | (step >> 1);
-  for (size_t i = first; i < directory_.size(); i += step) directory_[i] = sibling;
+  if (splits && span == 1) DoubleDirectory();
+  const size_t places = Span(old);
+  const auto first = directory_.begin() + DirectoryPlace(hash, shift_) / places * places;
+  std::fill_n(first, (places + 1) / 2, fresh[0]);
+  std::fill_n(first + (places + 1) / 2, places / 2, fresh[1]);
+  RecycleSegment(old);
   ++growths_;
   return true;
 }
 
+void Index::DoubleDirectory() {
+  std::vector<Segment> twice(directory_.size() * 2);
+  for (size_t i = 0; i < twice.size(); ++i) twice[i] = directory_[i / 2];
+  directory_.swap(twice);
+  --shift_;
+}
+
 std::unique_ptr<Index> Index::Rebuild(int64_t entries) const {
-  auto rebuilt = std::make_unique<Index>(segments_, rows_);
-  if (!rebuilt->Reset(entries > size_ ? entries : size_)) return nullptr;
-  for (RowHandle handle = 0; handle < rows_->end(); ++handle) {
-    const uint8_t* row = rows_->Row(handle);
-    if (RowStore::IsFree(row)) continue;
-    if (!rebuilt->Insert(HashKey(RowLayout::Header(row)->key), handle)) return nullptr;
-  }
-  return rebuilt;
+  auto rebuilt = std::make_unique<Index>(arenas_, max_displacement_);
+  if (!rebuilt->Reset(std::max(entries, size_))) return nullptr;
+  bool complete = true;
+  ForEachSegment([&](Segment segment) {
+    segment.ForEach([&](int64_t key, RowHandle handle) {
+      complete = complete && rebuilt->Insert(HashKey(key), key, handle);
+    });
+  });
+  return complete ? std::move(rebuilt) : nullptr;
 }
 
-Bucket* Index::Locate(uint64_t hash, RowHandle handle, int* slot) const {
-  Segment* segment = SegmentOf(hash);
-  const uint8_t tag = TagOf(hash);
-  for (int b = HomeOf(hash);; b = (b + 1) & (Segment::kBuckets - 1)) {
-    Bucket& bucket = segment->buckets[b];
-    for (uint32_t match = bucket.Match(tag); match != 0; match &= match - 1) {
-      const int s = __builtin_ctz(match);
-      if (bucket.handles[s] == handle) {
-        *slot = s;
-        return &bucket;
-      }
-    }
+void Index::Erase(uint64_t hash, int64_t key) {
+  const Segment segment = SegmentOf(hash);
+  Bucket* const home = segment.Home(hash);
+  Bucket* bucket = home;
+  uint32_t match;
+  while ((match = bucket->Match(key)) == 0) bucket = segment.After(bucket);
+  bucket->occupied &= ~match;
+  for (Bucket* passed = home; passed != bucket; passed = segment.After(passed)) {
+    --passed->overflowed;
   }
-}
-
-void Index::Erase(uint64_t hash, RowHandle handle) {
-  int slot = 0;
-  Bucket* bucket = Locate(hash, handle, &slot);
-  bucket->tags[slot] = 0;
-  Segment* segment = SegmentOf(hash);
-  for (int b = HomeOf(hash); &segment->buckets[b] != bucket;
-       b = (b + 1) & (Segment::kBuckets - 1)) {
-    --segment->buckets[b].overflowed;
-  }
-  --segment->size();
   --size_;
-}
-
-void Index::Replace(uint64_t hash, RowHandle old_handle, RowHandle new_handle) {
-  int slot = 0;
-  Locate(hash, old_handle, &slot)->handles[slot] = new_handle;
 }
 
 }  // namespace embedding

@@ -1,31 +1,38 @@
-// Index: one shard's map from a key's hash to a row handle.
+// Index: one shard's map from keys to row handles.
 //
 // Extendible hashing over small segments:
 //
-//   directory[low bits of (hash >> kDirectoryShift)] -> segment: 64 buckets in one 4 KiB slab
+//   directory[high bits of the hash below the shard's] -> segment: 64 or 96 buckets
 //
 //   bucket, one cache line:
-//   +----+----+- ... -+----+------------+------+----------+- ... -+-----------+
-//   | t0 | t1 |       | t11| overflowed | meta | handle 0 |       | handle 11 |
-//   +----+----+- ... -+----+------------+------+----------+- ... -+-----------+
-//     12 one-byte tags        u16         u16      12 x u32
+//   +-------+-------+- ... -+-------+----------+- ... -+----------+---------------------+------+
+//   | key 0 | key 1 |       | key 4 | handle 0 |       | handle 4 | occupied:overflowed | meta |
+//   +-------+-------+- ... -+-------+----------+- ... -+----------+---------------------+------+
+//     5 x i64                         5 x u32                        5 : 11 bits           u16
 //
-// A tag is 0 (empty) or 8 bits of the hash (1..255); twelve are compared at once. The key itself
-// stands in the row only: a lookup reads one line of the index and then the row that it needs
-// anyway, and a false tag costs a wasted row line about once in thirty lookups. An entry that
-// finds its home bucket full goes to the next with room; `overflowed` of every bucket it passed
-// counts it, so a search ends at the first bucket that nobody has passed. There are no tombstones.
+// The key stands here and nowhere else, so one line of the index answers whether it is present,
+// and growth moves entries without a look at their rows. All five keys are compared at once. An
+// entry that finds its home bucket full goes to the next with room; `overflowed` of every bucket
+// it passed counts it, so a search ends at the first bucket that nobody has passed. There are no
+// tombstones, and every key is legal: `occupied` says which slots hold one.
 //
-// Growth: a segment that reaches kSplitAt entries splits in two by its next directory bit, reading
-// its rows' keys again (720 lines, some 10 microseconds). That is the longest stop that an
-// insertion can meet, whatever the size of the table; doubling the directory copies 8 bytes a
-// segment. Sizes: 5.33 bytes a slot; 8.2 bytes a key at the mean load.
+// Growth: a segment in which an entry would land more than max_displacement buckets from home
+// grows, from 64 buckets to 96, and from 96 into two of 64 by its next directory bit. That is the
+// longest stop that an insertion can meet, some microseconds whatever the size of the table;
+// doubling the directory copies 8 bytes a segment. Growing in steps of 1.5 and 1.33 instead of 2
+// moves each entry 2.9 times instead of 1.2, and keeps the load up: a slot takes 12.8 bytes.
+//
+//   max_displacement    mean load    bytes a key    buckets read a lookup     (simulated, and seen)
+//          6               0.65          19.7              1.10
+//         12               0.72          17.8              1.18
+//         16               0.75          17.2              1.22
+//         20               0.76          16.8              1.25
 //
 // Not thread-safe: the shard's lock guards it.
 #ifndef TF_OPS_EMBEDDING_TABLE_INDEX_H_
 #define TF_OPS_EMBEDDING_TABLE_INDEX_H_
 
-#include <emmintrin.h>
+#include <immintrin.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -39,45 +46,100 @@ namespace taco {
 namespace embedding {
 
 struct alignas(64) Bucket {
-  static constexpr int kSlots = 12;
+  static constexpr int kSlots = 5;
+  static constexpr uint32_t kFull = (1u << kSlots) - 1;
 
-  uint8_t tags[kSlots];
-  uint16_t overflowed;  // entries whose search passes this bucket
-  uint16_t meta;        // of bucket 0: entries of the segment; of bucket 1: its local depth
+  int64_t keys[kSlots];
   RowHandle handles[kSlots];
+  uint16_t occupied : kSlots;         // bit i: slot i holds an entry
+  uint16_t overflowed : 16 - kSlots;  // entries whose search passes this bucket
+  uint16_t meta;                      // of a segment's first bucket: its depth
 
-  // Bit i set: slot i holds `tag`.
-  uint32_t Match(uint8_t tag) const {
-    const __m128i line = _mm_load_si128(reinterpret_cast<const __m128i*>(tags));
-    const __m128i equal = _mm_cmpeq_epi8(line, _mm_set1_epi8(static_cast<char>(tag)));
-    return static_cast<uint32_t>(_mm_movemask_epi8(equal)) & ((1u << kSlots) - 1);
+  // Bit i set: slot i holds `key`. At most one is.
+  uint32_t Match(int64_t key) const {
+    // More lanes than keys are compared; `occupied` masks the handles out.
+#if defined(__AVX512F__)
+    const __mmask8 equal = _mm512_cmpeq_epi64_mask(_mm512_load_si512(this), _mm512_set1_epi64(key));
+    return static_cast<uint32_t>(equal) & occupied;
+#else
+    const __m128i wanted = _mm_set1_epi64x(key);
+    const __m128i* pairs = reinterpret_cast<const __m128i*>(this);
+    const auto equal = [&](int pair) {
+      return static_cast<uint32_t>(
+          _mm_movemask_pd(_mm_castsi128_pd(_mm_cmpeq_epi64(_mm_load_si128(pairs + pair), wanted))));
+    };
+    return (equal(0) | equal(1) << 2 | equal(2) << 4) & occupied;
+#endif
   }
 };
 static_assert(sizeof(Bucket) == 64, "a bucket is one cache line");
 
-struct Segment {
-  static constexpr int kBuckets = 64;
-  static constexpr int kSlots = kBuckets * Bucket::kSlots;
-  static constexpr int kSplitAt = kSlots * 15 / 16;
+// A segment, as the directory names it: the address of its buckets, and in the lowest bit, which
+// the address leaves free, how many there are.
+class Segment {
+ public:
+  static constexpr int kNarrow = 64;
+  static constexpr int kWide = 96;
 
-  Bucket buckets[kBuckets];
+  Segment() = default;
+  Segment(uint8_t* memory, bool wide)
+      : bits_(reinterpret_cast<uintptr_t>(memory) | uintptr_t{wide}) {}
 
-  uint16_t& size() { return buckets[0].meta; }
-  uint16_t size() const { return buckets[0].meta; }
-  uint16_t& depth() { return buckets[1].meta; }
+  explicit operator bool() const { return bits_ != 0; }
+  Bucket* buckets() const { return reinterpret_cast<Bucket*>(bits_ & ~uintptr_t{1}); }
+  bool wide() const { return (bits_ & 1) != 0; }
+  int size() const { return kNarrow + static_cast<int>(bits_ & 1) * (kWide - kNarrow); }
+  int slots() const { return size() * Bucket::kSlots; }
+  uint16_t& depth() const { return buckets()->meta; }
+
+  // Where the search for a hash begins, and where it goes on.
+  Bucket* Home(uint64_t hash) const {
+    constexpr uint64_t kMask = (uint64_t{1} << kBucketBits) - 1;
+    return buckets() + (((hash & kMask) * static_cast<uint64_t>(size())) >> kBucketBits);
+  }
+  Bucket* After(const Bucket* bucket) const {
+    const int next = static_cast<int>(bucket - buckets()) + 1;
+    return buckets() + (next == size() ? 0 : next);
+  }
+
+  // The row of `key`, or kNoRow, searched from its home bucket on.
+  RowHandle Find(const Bucket* home, int64_t key) const {
+    const Bucket* bucket = home;
+    do {
+      const uint32_t match = bucket->Match(key);
+      if (match != 0) return bucket->handles[__builtin_ctz(match)];
+      if (bucket->overflowed == 0) return kNoRow;
+      bucket = After(bucket);
+    } while (bucket != home);
+    return kNoRow;
+  }
+
+  // Calls visit(key, handle) for every entry; handle is a reference, and may be assigned.
+  template <typename Visit>
+  void ForEach(const Visit& visit) const {
+    for (Bucket* bucket = buckets(); bucket != buckets() + size(); ++bucket) {
+      for (uint32_t left = bucket->occupied; left != 0; left &= left - 1) {
+        const int slot = __builtin_ctz(left);
+        visit(bucket->keys[slot], bucket->handles[slot]);
+      }
+    }
+  }
+
+ private:
+  uintptr_t bits_ = 0;
 };
-static_assert(sizeof(Segment) == 4096, "a segment is one page");
 
-inline uint8_t TagOf(uint64_t hash) {
-  const uint8_t tag = static_cast<uint8_t>(hash >> 6);
-  return tag == 0 ? 1 : tag;
-}
-inline int HomeOf(uint64_t hash) { return static_cast<int>(hash & (Segment::kBuckets - 1)); }
+// The memory of segments, shared by a table's shards.
+struct SegmentArenas {
+  SlabArena narrow{Segment::kNarrow * sizeof(Bucket)};
+  SlabArena wide{Segment::kWide * sizeof(Bucket)};
+  SlabArena* Of(bool is_wide) { return is_wide ? &wide : &narrow; }
+};
 
 class Index {
  public:
-  // segments: an arena of 4 KiB slabs. rows: where the keys are.
-  Index(SlabArena* segments, const RowStore* rows) : segments_(segments), rows_(rows) {}
+  Index(SegmentArenas* arenas, int max_displacement)
+      : arenas_(arenas), max_displacement_(max_displacement) {}
   ~Index();
   Index(const Index&) = delete;
   Index& operator=(const Index&) = delete;
@@ -86,74 +148,102 @@ class Index {
   // also empties an index that is in use.
   bool Reset(int64_t entries);
 
-  // The home bucket: what to prefetch a few keys ahead.
-  const Bucket* Home(uint64_t hash) const { return &SegmentOf(hash)->buckets[HomeOf(hash)]; }
+  Segment SegmentOf(uint64_t hash) const { return directory_[DirectoryPlace(hash, shift_)]; }
 
-  // The bucket where the search goes on. Segments are aligned to their size.
-  static const Bucket* After(const Bucket* bucket) {
-    const uintptr_t address = reinterpret_cast<uintptr_t>(bucket);
-    const uintptr_t segment = address & ~(sizeof(Segment) - 1);
-    return reinterpret_cast<const Bucket*>(segment |
-                                           ((address + sizeof(Bucket)) & (sizeof(Segment) - 1)));
+  // For a reader that keeps the two at hand: SegmentOf(h) is directory()[DirectoryPlace(h,
+  // shift())].
+  const Segment* directory() const { return directory_.data(); }
+  int shift() const { return shift_; }
+  static size_t DirectoryPlace(uint64_t hash, int shift) {
+    return (hash << kShardBits) >> shift >> 1;  // twice: a directory of one place shifts by 64
   }
 
-  // The row of `key`, or kNoRow. probes (may be null): += buckets read.
-  RowHandle Find(uint64_t hash, int64_t key, int* probes = nullptr) const {
-    const Segment* segment = SegmentOf(hash);
-    const uint8_t tag = TagOf(hash);
-    int b = HomeOf(hash);
-    for (int n = 0; n < Segment::kBuckets; ++n) {
-      const Bucket& bucket = segment->buckets[b];
-      if (probes != nullptr) ++*probes;
-      for (uint32_t match = bucket.Match(tag); match != 0; match &= match - 1) {
-        const RowHandle handle = bucket.handles[__builtin_ctz(match)];
-        if (RowLayout::Header(rows_->Row(handle))->key == key) return handle;
-      }
-      if (bucket.overflowed == 0) break;
-      b = (b + 1) & (Segment::kBuckets - 1);
+  // The row of `key`, or kNoRow.
+  RowHandle Find(uint64_t hash, int64_t key) const {
+    const Segment segment = SegmentOf(hash);
+    return segment.Find(segment.Home(hash), key);
+  }
+
+  // Adds an entry whose key is not there. False: no memory to grow and no room left; the index is
+  // unchanged.
+  bool Insert(uint64_t hash, int64_t key, RowHandle handle) {
+    Bucket* home = SegmentOf(hash).Home(hash);
+    if (home->occupied == Bucket::kFull) return InsertBesideHome(hash, key, handle);
+    Put(home, key, handle);
+    ++size_;
+    return true;
+  }
+
+  // Removes the entry of `key`, which must be there.
+  void Erase(uint64_t hash, int64_t key);
+
+  // Calls visit(segment) for each segment.
+  template <typename Visit>
+  void ForEachSegment(const Visit& visit) const {
+    for (size_t place = 0; place < directory_.size(); place += Span(directory_[place])) {
+      visit(directory_[place]);
     }
-    return kNoRow;
   }
 
-  // Adds an entry whose key is not there. The row's key must be set already. False: no memory to
-  // grow and no room left; the index is unchanged.
-  bool Insert(uint64_t hash, RowHandle handle);
-
-  // Removes the entry of (hash, handle), which must be there.
-  void Erase(uint64_t hash, RowHandle handle);
-
-  // The row of (hash, old_handle) now has another handle.
-  void Replace(uint64_t hash, RowHandle old_handle, RowHandle new_handle);
+  // Walks the segments while the index grows: the one at `position` (at first 0), and where the
+  // next one begins (0: that was the last). Growth keeps what lies on either side of a position.
+  Segment At(uint64_t position, uint64_t* next) const {
+    const Segment segment = directory_[position >> shift_ >> 1];
+    *next = segment.depth() == 0 ? 0 : position + (uint64_t{1} << (64 - segment.depth()));
+    return segment;
+  }
 
   // The same entries in fresh segments, fitted to size() or to `entries` if that is more. Null: no
   // memory.
   std::unique_ptr<Index> Rebuild(int64_t entries = 0) const;
 
-  // The rows, under the same handles, are in another store from now on.
-  void MoveTo(const RowStore* rows) { rows_ = rows; }
+  // For growth to come.
+  void set_max_displacement(int buckets) { max_displacement_ = buckets; }
 
   int64_t size() const { return size_; }
   int64_t growths() const { return growths_; }
-  size_t segments() const { return unique_segments_; }
-  int64_t capacity() const { return static_cast<int64_t>(unique_segments_) * Segment::kSlots; }
-  size_t directory_bytes() const { return directory_.capacity() * sizeof(Segment*); }
+  size_t segments() const { return segments_; }
+  int64_t capacity() const { return capacity_; }  // slots
+  size_t bytes() const {
+    return capacity_ / Bucket::kSlots * sizeof(Bucket) + directory_.capacity() * sizeof(Segment);
+  }
 
  private:
-  Segment* SegmentOf(uint64_t hash) const {
-    return directory_[(hash >> kDirectoryShift) & directory_mask_];
-  }
-  Segment* NewSegment(int depth);
-  bool Split(uint64_t hash);
+  // How many places of the directory name `segment`.
+  size_t Span(Segment segment) const { return directory_.size() >> segment.depth(); }
+  Segment NewSegment(bool wide, int depth);
+  void RecycleSegment(Segment segment);
   void FreeSegments();
-  // Finds the slot of (hash, handle).
-  Bucket* Locate(uint64_t hash, RowHandle handle, int* slot) const;
-  static void Place(Segment* segment, uint64_t hash, RowHandle handle);
+  // Into a bucket that has room.
+  static void Put(Bucket* bucket, int64_t key, RowHandle handle) {
+    const int slot = __builtin_ctz(~static_cast<uint32_t>(bucket->occupied));
+    bucket->occupied |= 1u << slot;
+    bucket->keys[slot] = key;
+    bucket->handles[slot] = handle;
+  }
+  // Into a segment that has room.
+  static void Place(Segment segment, uint64_t hash, int64_t key, RowHandle handle) {
+    Bucket* bucket = segment.Home(hash);
+    while (__builtin_expect(bucket->occupied == Bucket::kFull, 0)) {
+      ++bucket->overflowed;
+      bucket = segment.After(bucket);
+    }
+    Put(bucket, key, handle);
+  }
+  bool InsertBesideHome(uint64_t hash, int64_t key, RowHandle handle);
+  // Gives the segment of `hash` more room. False: no memory, or it would not help.
+  bool Grow(uint64_t hash);
+  void DoubleDirectory();
+  // Some sixty times the places that keys need whose hashes are spread: only keys chosen to share
+  // their first bits come here, and for their sake the directory must not take all memory.
+  size_t DirectoryLimit() const { return static_cast<size_t>(size_) / 4 + 4096; }
 
-  SlabArena* const segments_;
-  const RowStore* rows_;
-  std::vector<Segment*> directory_;
-  uint64_t directory_mask_ = 0;
-  size_t unique_segments_ = 0;
+  SegmentArenas* const arenas_;
+  int max_displacement_;
+  std::vector<Segment> directory_;  // 2^k places
+  int shift_ = 63;                  // 63 - k
+  size_t segments_ = 0;
+  int64_t capacity_ = 0;
   int64_t size_ = 0;
   int64_t growths_ = 0;
 };

@@ -1,10 +1,13 @@
 // RowStore: one shard's rows, in slabs, named by 32-bit handles.
 //
+//   slab:  | body 0 | body 1 | ... | body 2^k - 1 | meta 0 | meta 1 | ... | meta 2^k - 1 |
+//
 // A slab holds 2^k rows, the most that fit into kSlabTarget bytes (at least one). handle >> k is
-// the slab, handle & (2^k - 1) the place in it. A row keeps its handle and its address until it is
-// freed or the shard is compacted. Free rows form a list through their key fields and carry
-// kFreeRow in freq, so that a walk over all handles can tell them apart. 2^32 handles in each of
-// 64 shards: 2.7e11 rows a table.
+// the slab, handle & (2^k - 1) the place in it. Bodies lie apart from the 8 bytes of freq and step
+// so that they begin where cache lines do: a lookup wants the vector alone, and gets it in the
+// fewest lines. Keys are in the index. A row keeps its handle and its address until it is freed or
+// the shard is compacted; free rows form a list through their bodies. 2^32 handles in each of 64
+// shards: 2.7e11 rows a table.
 //
 // Not thread-safe: the shard's lock guards it.
 #ifndef TF_OPS_EMBEDDING_TABLE_ROW_STORE_H_
@@ -12,6 +15,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <vector>
 
 #include "tf_ops/embedding/table/row_layout.h"
@@ -27,34 +31,39 @@ class RowStore {
  public:
   static constexpr size_t kSlabTarget = size_t{16} << 10;
 
-  // The k of 2^k rows a slab, for rows of `stride` bytes.
-  static int RowsPerSlabLog2(size_t stride) {
+  // The k of 2^k rows a slab, for bodies of `body_bytes` (at least 4).
+  static int RowsPerSlabLog2(size_t body_bytes) {
     int k = 0;
-    while (k < 12 && (stride << (k + 1)) <= kSlabTarget) ++k;
+    while (k < 12 && ((body_bytes + sizeof(RowMeta)) << (k + 1)) <= kSlabTarget) ++k;
     return k;
   }
+  static size_t SlabBytes(size_t body_bytes) {
+    return (body_bytes + sizeof(RowMeta)) << RowsPerSlabLog2(body_bytes);
+  }
 
-  // The arena's slabs must hold 2^RowsPerSlabLog2(stride) rows.
-  RowStore(size_t stride, SlabArena* arena)
-      : stride_(stride),
-        shift_(RowsPerSlabLog2(stride)),
+  // The arena's slabs must have SlabBytes(body_bytes).
+  RowStore(size_t body_bytes, SlabArena* arena)
+      : body_bytes_(body_bytes),
+        shift_(RowsPerSlabLog2(body_bytes)),
         mask_((1u << shift_) - 1),
+        metas_(body_bytes << shift_),
         arena_(arena) {}
   ~RowStore() { FreeAll(); }
   RowStore(const RowStore&) = delete;
   RowStore& operator=(const RowStore&) = delete;
 
-  uint8_t* Row(RowHandle handle) const {
-    return slabs_[handle >> shift_] + (handle & mask_) * stride_;
+  uint8_t* Body(RowHandle handle) const {
+    return slabs_[handle >> shift_] + (handle & mask_) * body_bytes_;
+  }
+  RowMeta* Meta(RowHandle handle) const {
+    return reinterpret_cast<RowMeta*>(slabs_[handle >> shift_] + metas_) + (handle & mask_);
   }
 
-  // A row whose contents are unspecified but for a freq that is not kFreeRow. kNoRow: no memory.
+  // A row whose contents are unspecified. kNoRow: no memory.
   RowHandle Allocate() {
     if (free_head_ != kNoRow) {
       const RowHandle handle = free_head_;
-      RowHeader* header = RowLayout::Header(Row(handle));
-      free_head_ = static_cast<RowHandle>(header->key);
-      header->freq = 0;
+      std::memcpy(&free_head_, Body(handle), sizeof(free_head_));
       --free_rows_;
       return handle;
     }
@@ -65,18 +74,15 @@ class RowStore {
       slabs_.push_back(slab);
     }
     const RowHandle handle = end_++;
-    uint8_t* row = Row(handle);
     // The rows to come: their lines are written whole, but have to be fetched for it.
-    __builtin_prefetch(row + 4 * stride_, 1);
-    __builtin_prefetch(row + 4 * stride_ + 64, 1);
-    RowLayout::Header(row)->freq = 0;
+    const uint8_t* coming = Body(handle) + 4 * body_bytes_;
+    __builtin_prefetch(coming, 1);
+    __builtin_prefetch(coming + 64, 1);
     return handle;
   }
 
   void Free(RowHandle handle) {
-    RowHeader* header = RowLayout::Header(Row(handle));
-    header->key = free_head_;
-    header->freq = kFreeRow;
+    std::memcpy(Body(handle), &free_head_, sizeof(free_head_));
     free_head_ = handle;
     ++free_rows_;
   }
@@ -90,52 +96,53 @@ class RowStore {
     free_rows_ = 0;
   }
 
-  // Moves the last rows into free places until none is free, then frees the slabs behind the last
-  // row. moved(old_handle, new_handle) is called after each row has been copied.
-  template <typename Moved>
-  void Compact(const Moved& moved);
+  // The free places among the first live_rows(): those that compaction fills with the rows behind.
+  std::vector<RowHandle> Gaps() const {
+    std::vector<RowHandle> gaps;
+    for (RowHandle handle = free_head_; handle != kNoRow;) {
+      if (handle < live_rows()) gaps.push_back(handle);
+      std::memcpy(&handle, Body(handle), sizeof(handle));
+    }
+    return gaps;
+  }
 
-  static bool IsFree(const uint8_t* row) { return RowLayout::Header(row)->freq == kFreeRow; }
+  void Move(RowHandle from, RowHandle to) {
+    std::memcpy(Body(to), Body(from), body_bytes_);
+    *Meta(to) = *Meta(from);
+  }
+
+  // Ends the store behind the first live_rows(), all gaps being filled, and gives slabs back.
+  void Truncate() {
+    end_ = live_rows();
+    free_head_ = kNoRow;
+    free_rows_ = 0;
+    const size_t needed = (static_cast<size_t>(end_) + mask_) >> shift_;
+    while (slabs_.size() > needed) {
+      arena_->Free(slabs_.back());
+      slabs_.pop_back();
+    }
+  }
+
   RowHandle end() const { return end_; }  // all handles are below
-  size_t stride() const { return stride_; }
+  size_t body_bytes() const { return body_bytes_; }
   uint32_t free_rows() const { return free_rows_; }
   uint32_t live_rows() const { return end_ - free_rows_; }
-  size_t slabs() const { return slabs_.size(); }
+  size_t bytes() const { return slabs_.size() * arena_->slab_bytes(); }
+  // For a reader that keeps the parts of Body() at hand.
+  uint8_t* const* slabs() const { return slabs_.data(); }
+  int shift() const { return shift_; }
 
  private:
-  const size_t stride_;
+  const size_t body_bytes_;
   const int shift_;
   const RowHandle mask_;
+  const size_t metas_;  // offset in a slab
   SlabArena* const arena_;
   std::vector<uint8_t*> slabs_;
   RowHandle free_head_ = kNoRow;
   RowHandle end_ = 0;
   uint32_t free_rows_ = 0;
 };
-
-template <typename Moved>
-void RowStore::Compact(const Moved& moved) {
-  const RowHandle live = live_rows();
-  RowHandle last = end_;
-  for (RowHandle place = 0; place < live; ++place) {
-    if (!IsFree(Row(place))) continue;
-    do {
-      --last;
-    } while (IsFree(Row(last)));
-    const uint8_t* from = Row(last);
-    uint8_t* to = Row(place);
-    for (size_t i = 0; i < stride_; ++i) to[i] = from[i];
-    moved(last, place);
-  }
-  end_ = live;
-  free_head_ = kNoRow;
-  free_rows_ = 0;
-  const size_t needed = (static_cast<size_t>(live) + mask_) >> shift_;
-  while (slabs_.size() > needed) {
-    arena_->Free(slabs_.back());
-    slabs_.pop_back();
-  }
-}
 
 }  // namespace embedding
 }  // namespace taco

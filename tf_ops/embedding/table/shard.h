@@ -3,7 +3,6 @@
 #define TF_OPS_EMBEDDING_TABLE_SHARD_H_
 
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -26,36 +25,40 @@ struct alignas(64) Shard {
   int64_t shrinks = 0;
   int64_t past_growths = 0;  // of indexes that were replaced
 
-  // While a snapshot still has to read this shard: the handles in [scan_next, scan_end) but for
-  // those marked in `done` are rows of the snapshot that nobody has handed over yet. The scanner
-  // advances scan_next under the shared lock; writers look at it under the exclusive one.
+  // While a snapshot still has to read this shard: the rows with handles below scan_end, but for
+  // those marked in `done`, are rows of the snapshot that nobody has handed over yet. The scanner
+  // walks the index, `scan_next` being a position in it, and marks what it hands over under the
+  // shared lock; writers look and mark under the exclusive one.
   SideBuffer* side = nullptr;  // null: no snapshot
-  RowHandle scan_next = 0;
+  uint64_t scan_next = 0;
   RowHandle scan_end = 0;
   std::vector<uint64_t> done;
 
   bool Unscanned(RowHandle handle) const {
-    return handle >= scan_next && handle < scan_end &&
-           (done[handle >> 6] & (uint64_t{1} << (handle & 63))) == 0;
+    return handle < scan_end && (done[handle >> 6] & (uint64_t{1} << (handle & 63))) == 0;
   }
   void MarkDone(RowHandle handle) { done[handle >> 6] |= uint64_t{1} << (handle & 63); }
 
-  // Before a row changes or goes: hands its present state to the snapshot that still needs it.
-  void Preserve(RowHandle handle) {
-    if (side == nullptr || !Unscanned(handle)) return;
-    MarkDone(handle);
-    side->Push(rows->Row(handle), rows->stride());
+  // The header that the row has outside the table.
+  RowHeader Header(int64_t key, RowHandle handle) const {
+    const RowMeta* meta = rows->Meta(handle);
+    return {key, meta->freq, meta->step};
   }
 
-  // A row for a key that is absent, entered in the index; header set, all else zero (padding too:
-  // equal tables give equal files). kNoRow: no memory.
+  // Before a row changes or goes: hands its present state to the snapshot that still needs it.
+  void Preserve(int64_t key, RowHandle handle) {
+    if (side == nullptr || !Unscanned(handle)) return;
+    MarkDone(handle);
+    side->Push(Header(key, handle), rows->Body(handle), rows->body_bytes());
+  }
+
+  // A row for a key that is absent, entered in the index: its counters at zero, its body yet to be
+  // written. kNoRow: no memory.
   RowHandle Insert(uint64_t hash, int64_t key) {
     const RowHandle handle = rows->Allocate();
     if (handle == kNoRow) return kNoRow;
-    uint8_t* row = rows->Row(handle);
-    std::memset(row, 0, rows->stride());
-    RowLayout::Header(row)->key = key;
-    if (!index->Insert(hash, handle)) {
+    *rows->Meta(handle) = {0, 0};
+    if (!index->Insert(hash, key, handle)) {
       rows->Free(handle);
       return kNoRow;
     }
@@ -65,9 +68,16 @@ struct alignas(64) Shard {
     return handle;
   }
 
-  void Erase(uint64_t hash, RowHandle handle) {
-    Preserve(handle);
-    index->Erase(hash, handle);
+  // The key's row; a new one as by Insert, and *fresh, where it has none.
+  RowHandle FindOrInsert(uint64_t hash, int64_t key, bool* fresh) {
+    const RowHandle handle = index->Find(hash, key);
+    *fresh = handle == kNoRow;
+    return *fresh ? Insert(hash, key) : handle;
+  }
+
+  void Erase(uint64_t hash, int64_t key, RowHandle handle) {
+    Preserve(key, handle);
+    index->Erase(hash, key);
     rows->Free(handle);
     ++erases;
   }

@@ -11,19 +11,29 @@
 #include <mutex>
 #include <vector>
 
+#include "tf_ops/embedding/table/row_layout.h"
+
 namespace taco {
 namespace embedding {
+
+// Packs a row behind those that `rows` holds.
+inline void AppendRow(const RowHeader& header, const uint8_t* body, size_t body_bytes,
+                      std::vector<uint8_t>* rows) {
+  const uint8_t* bytes = reinterpret_cast<const uint8_t*>(&header);
+  rows->insert(rows->end(), bytes, bytes + sizeof(header));
+  rows->insert(rows->end(), body, body + body_bytes);
+}
 
 class SideBuffer {
  public:
   explicit SideBuffer(size_t limit) : limit_(limit) {}
 
   // A row is always taken whole: the buffer may exceed its limit by one row.
-  void Push(const uint8_t* row, size_t bytes) {
+  void Push(const RowHeader& header, const uint8_t* body, size_t body_bytes) {
     std::unique_lock<std::mutex> lock(mu_);
     room_.wait(lock, [this] { return abandoned_ || bytes_.size() < limit_; });
     if (abandoned_) return;
-    bytes_.insert(bytes_.end(), row, row + bytes);
+    AppendRow(header, body, body_bytes, &bytes_);
   }
 
   // Exchanges the contents for `taken`, which is cleared first.

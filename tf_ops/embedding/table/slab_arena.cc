@@ -82,10 +82,8 @@ uint8_t* SlabArena::Allocate() {
   return slab;
 }
 
-void SlabArena::Free(uint8_t* slab) {
-  std::lock_guard<std::mutex> lock(mu_);
-  const uintptr_t address = reinterpret_cast<uintptr_t>(slab);
-  auto it = std::prev(chunks_.upper_bound(address));
+SlabArena::Chunks::iterator SlabArena::Retire(uint8_t* slab) {
+  auto it = std::prev(chunks_.upper_bound(reinterpret_cast<uintptr_t>(slab)));
   Chunk& chunk = it->second;
   --live_slabs_;
   if (--chunk.live == 0) {
@@ -93,9 +91,27 @@ void SlabArena::Free(uint8_t* slab) {
     if (newest_ == it->first) newest_ = 0;
     munmap(reinterpret_cast<void*>(it->first), chunk.bytes);
     chunks_.erase(it);
-    return;
+    return chunks_.end();
   }
+  const size_t slot = (reinterpret_cast<uintptr_t>(slab) - it->first) / slab_bytes_;
+  chunk.is_free[slot] = true;
+  if (chunk.free_list.empty()) with_free_.push_back(it->first);
+  chunk.free_list.push_back(static_cast<uint32_t>(slot));
+  return it;
+}
+
+void SlabArena::Recycle(uint8_t* slab) {
+  std::lock_guard<std::mutex> lock(mu_);
+  Retire(slab);
+}
+
+void SlabArena::Free(uint8_t* slab) {
+  std::lock_guard<std::mutex> lock(mu_);
+  const auto it = Retire(slab);
+  if (it == chunks_.end()) return;
   // Whole pages only; the page shared with a neighbour goes with whichever is freed last.
+  const Chunk& chunk = it->second;
+  const uintptr_t address = reinterpret_cast<uintptr_t>(slab);
   const size_t slot = (address - it->first) / slab_bytes_;
   const bool whole = slab_bytes_ >= kPage;
   const bool before = whole && slot > 0 && chunk.is_free[slot - 1];
@@ -106,9 +122,6 @@ void SlabArena::Free(uint8_t* slab) {
   if (end_page > first_page) {
     madvise(reinterpret_cast<void*>(first_page), end_page - first_page, MADV_DONTNEED);
   }
-  chunk.is_free[slot] = true;
-  if (chunk.free_list.empty()) with_free_.push_back(it->first);
-  chunk.free_list.push_back(static_cast<uint32_t>(slot));
 }
 
 size_t SlabArena::bytes() const {

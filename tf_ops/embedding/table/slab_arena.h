@@ -7,8 +7,9 @@
 // gigabyte misses the TLB on nearly every access with 4 KiB pages; a small table fits without and
 // should not cost 2 MiB per few rows.
 //
-// A freed slab's pages go back to the system at once (its address is kept for reuse); a chunk whose
-// last slab is freed is unmapped. Thread-safe: a mutex, taken once per slab, not per row.
+// A freed slab's pages go back to the system at once (its address is kept for reuse), a recycled
+// one's stay; a chunk whose last slab is freed is unmapped. Thread-safe: a mutex, taken once per
+// slab, not per row.
 #ifndef TF_OPS_EMBEDDING_TABLE_SLAB_ARENA_H_
 #define TF_OPS_EMBEDDING_TABLE_SLAB_ARENA_H_
 
@@ -24,7 +25,7 @@ namespace embedding {
 class SlabArena {
  public:
   static constexpr size_t kHugePage = size_t{2} << 20;
-  static constexpr size_t kHugePageThreshold = size_t{8} << 20;
+  static constexpr size_t kHugePageThreshold = size_t{2} << 20;
 
   // slab_bytes: rounded up to 64.
   explicit SlabArena(size_t slab_bytes);
@@ -35,6 +36,9 @@ class SlabArena {
   // 64-byte aligned; contents unspecified. Null if the system has no memory.
   uint8_t* Allocate();
   void Free(uint8_t* slab);
+  // As Free, but the pages stay with the arena, for the next Allocate: for what comes and goes all
+  // the time. Giving 4 KiB back breaks a huge page into small ones.
+  void Recycle(uint8_t* slab);
 
   size_t slab_bytes() const { return slab_bytes_; }
   // Bytes of the slabs in use.
@@ -50,13 +54,17 @@ class SlabArena {
     std::vector<bool> is_free;        // by slab; for those carved
   };
 
+  using Chunks = std::map<uintptr_t, Chunk>;
+
   uint8_t* MapChunk();
+  // Takes a slab out of use. Its chunk, or end() if that is gone.
+  Chunks::iterator Retire(uint8_t* slab);
 
   const size_t slab_bytes_;
   mutable std::mutex mu_;
-  std::map<uintptr_t, Chunk> chunks_;  // by address of the first slab
-  std::vector<uintptr_t> with_free_;   // chunks that had a free slab when pushed
-  uintptr_t newest_ = 0;               // the chunk being carved
+  Chunks chunks_;                     // by address of the first slab
+  std::vector<uintptr_t> with_free_;  // chunks that had a free slab when pushed
+  uintptr_t newest_ = 0;              // the chunk being carved
   size_t mapped_bytes_ = 0;
   size_t live_slabs_ = 0;
 };

@@ -33,7 +33,7 @@ struct Snapshot::State {
 
   static void Release(Shard* shard) {
     shard->side = nullptr;
-    shard->scan_next = shard->scan_end = 0;
+    shard->scan_end = 0;
     std::vector<uint64_t>().swap(shard->done);
   }
 
@@ -51,18 +51,28 @@ struct Snapshot::State {
     return rows;
   }
 
-  // Reads on in shard `current`, whose shared lock is held.
+  // Reads on in shard `current`, whose shared lock is held. A full batch leaves the rest of its
+  // segment to the next call, which passes over what is done.
   void Scan(Shard* shard) {
     const size_t most = std::max<size_t>(1, kBatchBytes / stride);
-    size_t taken = 0;
-    RowHandle handle = shard->scan_next;
-    for (; handle < shard->scan_end && taken < most; ++handle) {
-      const uint8_t* row = shard->rows->Row(handle);
-      if (RowStore::IsFree(row) || !shard->Unscanned(handle)) continue;
-      batch.insert(batch.end(), row, row + stride);
-      ++taken;
-    }
-    shard->scan_next = handle;
+    do {
+      found.clear();
+      uint64_t next = 0;
+      shard->index->At(shard->scan_next, &next).ForEach([&](int64_t key, RowHandle handle) {
+        if (!shard->Unscanned(handle)) return;
+        __builtin_prefetch(shard->rows->Body(handle));
+        __builtin_prefetch(shard->rows->Meta(handle));
+        found.push_back({key, handle});
+      });
+      for (const auto& [key, handle] : found) {
+        if (batch.size() >= most * stride) return;
+        AppendRow(shard->Header(key, handle), shard->rows->Body(handle), shard->rows->body_bytes(),
+                  &batch);
+        shard->MarkDone(handle);
+      }
+      shard->scan_next = next;
+    } while (shard->scan_next != 0 && batch.size() < most * stride);
+    if (shard->scan_next == 0) ++current;
   }
 
   Table::Impl* const impl;
@@ -70,6 +80,7 @@ struct Snapshot::State {
   SideBuffer side;
   int current = 0;
   std::vector<uint8_t> batch;
+  std::vector<std::pair<int64_t, RowHandle>> found;
 };
 
 Snapshot::Snapshot(std::unique_ptr<State> state, const RowLayout& layout,
@@ -96,7 +107,6 @@ bool Snapshot::Next(RowBatch* batch) {
       continue;
     }
     state.Scan(&shard);
-    if (shard.scan_next == shard.scan_end) ++state.current;
   }
   batch->rows = state.batch.data();
   batch->count = static_cast<int64_t>(state.batch.size() / state.stride);

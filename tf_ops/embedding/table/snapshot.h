@@ -5,7 +5,7 @@
 //   while (snapshot->Next(&batch)) write(batch.rows, batch.count);
 //
 // Begin waits for mutating calls under way and holds back new ones for microseconds. Next then
-// walks the slabs, a few thousand rows under one shard's lock at a time. A writer about to change
+// walks the index, a few thousand rows under one shard's lock at a time. A writer about to change
 // a row that the walk has not reached first copies it into a side buffer, which Next hands out
 // too. So memory is bounded: one batch plus the side buffer (kSideBufferBytes). A writer that
 // finds the buffer full waits for Next to drain it: training slows to the speed of the reader, and

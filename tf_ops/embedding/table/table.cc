@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -19,27 +20,42 @@ uint64_t HashName(const std::string& name) {
   return hash;
 }
 
-int64_t ShardRows(int64_t rows) {
-  // The widest shard holds 1 / (64 ln 2 / 2) of the keys; rounding up does no harm.
-  return rows / kNumShards + (rows > 0 ? 1 : 0);
+// What shard s gets of `rows` rows.
+int64_t ShardRows(int64_t rows, int s) {
+  return static_cast<int64_t>(
+      std::ceil(static_cast<double>(rows) * GlobalShardMap().width[s] / (1 << kShardBits)));
+}
+
+// How closely the index is packed. A narrow row allows it 17 bytes if memory is to stay within a
+// quarter of the payload; beside a wider one a looser index, which reads fewer buckets, is nothing.
+int MaxDisplacement(const RowLayout& layout) {
+  return sizeof(int64_t) + layout.body_bytes < 88 ? 20 : 6;
 }
 
 // The rows for which room may be reserved: their index takes half of the machine's memory.
 int64_t MaxReservedRows() {
-  constexpr int64_t kIndexBytesPerRow = 9;  // 4 KiB for each 480 rows, rounded up
+  constexpr int64_t kIndexBytesPerRow = 24;  // 12.8 a slot, of which a half to 0.8 is taken
   return int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE) / 2 / kIndexBytesPerRow;
 }
 
 }  // namespace
 
 void Shard::Compact() {
-  rows->Compact([this](RowHandle from, RowHandle to) {
-    index->Replace(HashKey(RowLayout::Header(rows->Row(to))->key), from, to);
+  std::vector<RowHandle> gaps = rows->Gaps();
+  const RowHandle live = rows->live_rows();
+  index->ForEachSegment([&](Segment segment) {
+    segment.ForEach([&](int64_t, RowHandle& handle) {
+      if (handle < live) return;
+      rows->Move(handle, gaps.back());
+      handle = gaps.back();
+      gaps.pop_back();
+    });
   });
+  rows->Truncate();
   ++shrinks;
   // Rebuilt rather than merged segment by segment: simpler, and compaction is rare. If there is no
   // memory for it the larger index stays.
-  if (index->capacity() <= 2 * index->size() + Segment::kSlots) return;
+  if (index->capacity() <= 2 * index->size() + Segment::kNarrow * Bucket::kSlots) return;
   ReplaceIndex(index->Rebuild());
 }
 
@@ -49,18 +65,17 @@ Table::Impl::Impl(const TableOptions& options_in)
       optimizer(options_in.optimizer),
       layout(options_in.dim, options_in.value_type, options_in.optimizer.num_slots(),
              options_in.optimizer.num_scalars()),
-      segment_arena(sizeof(Segment)),
       row_arena(MakeRowArena(layout)) {}
 
 std::unique_ptr<SlabArena> Table::Impl::MakeRowArena(const RowLayout& layout) {
-  return std::make_unique<SlabArena>(layout.stride << RowStore::RowsPerSlabLog2(layout.stride));
+  return std::make_unique<SlabArena>(RowStore::SlabBytes(layout.body_bytes));
 }
 
 Status Table::Impl::InitShards(int64_t rows) {
-  for (Shard& shard : shards) {
-    shard.rows = std::make_unique<RowStore>(layout.stride, row_arena.get());
-    shard.index = std::make_unique<Index>(&segment_arena, shard.rows.get());
-    if (!shard.index->Reset(ShardRows(rows))) return OutOfMemory();
+  for (int s = 0; s < kNumShards; ++s) {
+    shards[s].rows = std::make_unique<RowStore>(layout.body_bytes, row_arena.get());
+    shards[s].index = std::make_unique<Index>(&segment_arenas, MaxDisplacement(layout));
+    if (!shards[s].index->Reset(ShardRows(rows, s))) return OutOfMemory();
   }
   return OkStatus();
 }
@@ -140,36 +155,57 @@ int64_t Table::size() const {
   return rows;
 }
 
+namespace {
+
+// Buckets that a search for a present key reads. From a few segments of each shard: reading every
+// segment of a big table would stop training.
+struct ProbeSample {
+  static constexpr size_t kSegmentsPerShard = 2;
+
+  int64_t keys = 0;
+  int64_t buckets = 0;
+  int64_t longest = 0;
+
+  void Add(const Index& index) {
+    const size_t stride = std::max<size_t>(1, index.segments() / kSegmentsPerShard);
+    size_t number = 0;
+    index.ForEachSegment([&](Segment segment) {
+      if (number++ % stride != 0) return;
+      segment.ForEach([&](int64_t key, const RowHandle& handle) {
+        // The handle's address tells the bucket.
+        const auto* at = reinterpret_cast<const uint8_t*>(&handle);
+        const auto* start = reinterpret_cast<const uint8_t*>(segment.buckets());
+        const int64_t bucket = (at - start) / static_cast<int64_t>(sizeof(Bucket));
+        const int64_t home = segment.Home(HashKey(key)) - segment.buckets();
+        const int64_t read = (bucket - home + segment.size()) % segment.size() + 1;
+        ++keys;
+        buckets += read;
+        longest = std::max(longest, read);
+      });
+    });
+  }
+  double mean() const { return keys == 0 ? 0.0 : static_cast<double>(buckets) / keys; }
+};
+
+}  // namespace
+
 TableStats Table::Stats() const {
-  // Probe lengths are taken from a sample: walking every row of a big table would stop training.
-  constexpr RowHandle kSamplePerShard = 256;
   TableStats stats;
   const RowLayout row = layout();
   int64_t capacity = 0;
-  int64_t sampled = 0;
-  int64_t probes_in_all = 0;
+  ProbeSample probes;
   for (const Shard& shard : impl_->shards) {
     std::shared_lock<RwLock> lock(shard.lock);
     stats.rows += shard.index->size();
     capacity += shard.index->capacity();
-    stats.index_bytes += shard.index->segments() * sizeof(Segment) + shard.index->directory_bytes();
+    stats.index_bytes += shard.index->bytes();
     stats.free_rows += shard.rows->free_rows();
     stats.growths += shard.past_growths + shard.index->growths();
     stats.shrinks += shard.shrinks;
     stats.inserts += shard.inserts;
     stats.erases += shard.erases;
-    const RowHandle stride = std::max<RowHandle>(1, shard.rows->end() / kSamplePerShard);
-    for (RowHandle handle = 0; handle < shard.rows->end(); handle += stride) {
-      const uint8_t* data = shard.rows->Row(handle);
-      if (RowStore::IsFree(data)) continue;
-      const int64_t key = RowLayout::Header(data)->key;
-      int probes = 0;
-      shard.index->Find(HashKey(key), key, &probes);
-      ++sampled;
-      probes_in_all += probes;
-      stats.max_probe = std::max<int64_t>(stats.max_probe, probes);
-    }
-    stats.bytes += shard.rows->slabs() * (row.stride << RowStore::RowsPerSlabLog2(row.stride));
+    probes.Add(*shard.index);
+    stats.bytes += shard.rows->bytes();
   }
   stats.bytes += stats.index_bytes;
   stats.payload_bytes =
@@ -177,7 +213,8 @@ TableStats Table::Stats() const {
       static_cast<int64_t>(sizeof(int64_t) + row.vector_bytes +
                            4 * (static_cast<size_t>(row.num_slots) * row.dim + row.num_scalars));
   stats.load = capacity == 0 ? 0.0 : static_cast<double>(stats.rows) / capacity;
-  stats.mean_probe = sampled == 0 ? 0.0 : static_cast<double>(probes_in_all) / sampled;
+  stats.mean_probe = probes.mean();
+  stats.max_probe = probes.longest;
   stats.lookups = impl_->lookups.load(std::memory_order_relaxed);
   stats.hits = impl_->hits.load(std::memory_order_relaxed);
   return stats;
@@ -188,7 +225,7 @@ Status Table::Clear() {
   for (Shard& shard : impl_->shards) {
     std::lock_guard<RwLock> lock(shard.lock);
     shard.erases += shard.index->size();
-    auto fresh = std::make_unique<Index>(&impl_->segment_arena, shard.rows.get());
+    auto fresh = std::make_unique<Index>(&impl_->segment_arenas, MaxDisplacement(impl_->layout));
     if (!fresh->Reset(0)) return impl_->OutOfMemory();
     shard.ReplaceIndex(std::move(fresh));
     shard.rows->FreeAll();
@@ -209,11 +246,13 @@ Status Table::Shrink(Executor* executor) {
 void Table::Reserve(int64_t rows) {
   if (rows > MaxReservedRows()) return;  // such as a damaged file may ask for
   StructuralChange change(impl_.get());
-  for (Shard& shard : impl_->shards) {
+  for (int s = 0; s < kNumShards; ++s) {
+    Shard& shard = impl_->shards[s];
     std::lock_guard<RwLock> lock(shard.lock);
-    if (shard.index->capacity() >= 2 * ShardRows(rows)) continue;
+    const int64_t wanted = ShardRows(rows, s);
+    if (shard.index->capacity() * 4 >= wanted * 5) continue;
     // If there is no memory, growth will ask again, piece by piece.
-    shard.ReplaceIndex(shard.index->Rebuild(ShardRows(rows)));
+    shard.ReplaceIndex(shard.index->Rebuild(wanted));
   }
 }
 
@@ -224,7 +263,7 @@ Status Table::Impl::Relayout(const OptimizerSpec& spec) {
   // that is already laid out anew could not be taken back.
   std::array<std::unique_ptr<RowStore>, kNumShards> stores;
   for (int s = 0; s < kNumShards; ++s) {
-    stores[s] = std::make_unique<RowStore>(fresh.stride, arena.get());
+    stores[s] = std::make_unique<RowStore>(fresh.body_bytes, arena.get());
     for (RowHandle i = shards[s].rows->live_rows(); i > 0; --i) {
       if (stores[s]->Allocate() == kNoRow) return OutOfMemory();
     }
@@ -234,12 +273,14 @@ Status Table::Impl::Relayout(const OptimizerSpec& spec) {
     std::lock_guard<RwLock> lock(shard.lock);
     shard.Compact();
     for (RowHandle handle = 0; handle < shard.rows->end(); ++handle) {
-      uint8_t* row = stores[s]->Row(handle);
-      std::memcpy(row, shard.rows->Row(handle), sizeof(RowHeader) + fresh.vector_bytes);
-      InitializeSlots(spec, fresh.dim, fresh.Slots(row));
+      uint8_t* body = stores[s]->Body(handle);
+      std::memcpy(body, shard.rows->Body(handle), fresh.vector_bytes);
+      std::memset(body + fresh.vector_bytes, 0, fresh.body_bytes - fresh.vector_bytes);
+      InitializeSlots(spec, fresh.dim, fresh.BodySlots(body));
+      *stores[s]->Meta(handle) = *shard.rows->Meta(handle);
     }
-    shard.index->MoveTo(stores[s].get());
     shard.rows = std::move(stores[s]);
+    shard.index->set_max_displacement(MaxDisplacement(fresh));
   }
   row_arena = std::move(arena);
   layout = fresh;

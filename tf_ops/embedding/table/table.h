@@ -1,14 +1,14 @@
 // Table: a dynamic hash table of embedding rows. START HERE.
 //
 //   key ---hash---> shard (64, of unequal width, so that they never grow all at once)
-//                     |-- index: extendible hashing over 4 KiB segments of 64-byte buckets,
-//                     |          12 one-byte tags and 12 row handles a bucket  (index.h)
-//                     |-- rows:  slabs of 2^k rows, each key + vector + slots together
+//                     |-- index: extendible hashing over small segments of 64-byte buckets,
+//                     |          five keys and five row handles a bucket  (index.h)
+//                     |-- rows:  slabs of 2^k rows, each vector + slots together
 //                     |          (row_layout.h, row_store.h)
 //                     `-- a reader-writer lock
 //
-// Memory behind both comes from a SlabArena (slab_arena.h): big anonymous mappings, transparent
-// huge pages once they pay. Growth splits one segment at a time and moves no row.
+// Memory behind both comes from SlabArenas (slab_arena.h): big anonymous mappings, transparent
+// huge pages once they pay. Growth takes one segment at a time and moves no row.
 //
 // Threads. Every function may be called from any thread at any time, but where it says otherwise.
 // What is promised:

@@ -85,9 +85,9 @@ struct LambPass {
   double update_sq = 0.0;
 };
 
-void Touch(RowHeader* header, uint32_t count, int64_t step) {
-  header->freq = header->freq > kMaxFreq - count ? kMaxFreq : header->freq + count;
-  header->step = static_cast<uint32_t>(step);
+void Touch(RowMeta* meta, uint32_t count, int64_t step) {
+  meta->freq = meta->freq > kMaxFreq - count ? kMaxFreq : meta->freq + count;
+  meta->step = static_cast<uint32_t>(step);
 }
 
 }  // namespace
@@ -115,57 +115,54 @@ Status Table::Apply(const int64_t* keys, int64_t n, ValueType grad_type, const v
   std::array<LambPass, kNumShards> passes;
   std::atomic<bool> no_memory{false};
 
-  impl_->Mutate(
-      keys, n, /*tile=*/n, executor,  // all of a key's gradients at once
-      [&](Shard* shard, const BatchItem* items, int64_t count) {
-        static thread_local Distinct distinct;
-        std::vector<float> sum(layout.dim);
-        distinct.Find(items, count);
-        LambPass* pass = lamb ? &passes[shard - impl_->shards.data()] : nullptr;
-        const int64_t rows = static_cast<int64_t>(distinct.firsts.size());
-        if (lamb) {
-          pass->keys.reserve(rows);
-          pass->directions.reserve(rows * layout.dim);
+  impl_->Mutate(keys, n, executor, [&](Shard* shard, const BatchItem* items, int64_t count) {
+    static thread_local Distinct distinct;
+    std::vector<float> sum(layout.dim);
+    distinct.Find(items, count);
+    LambPass* pass = lamb ? &passes[shard - impl_->shards.data()] : nullptr;
+    const int64_t rows = static_cast<int64_t>(distinct.firsts.size());
+    if (lamb) {
+      pass->keys.reserve(rows);
+      pass->directions.reserve(rows * layout.dim);
+    }
+    const size_t gradient_bytes = std::min<size_t>(layout.dim * ValueBytes(grad_type), 512);
+    const auto start = [&](int64_t u) {
+      const BatchItem& item = items[distinct.firsts[u]];
+      PrefetchLines(gradients.Row(item), gradient_bytes);
+      return item.key;
+    };
+    VisitPrefetched(*shard, rows, start, [&](int64_t u, uint64_t hash, RowHandle handle) {
+      const uint32_t first = distinct.firsts[u];
+      const int64_t key = items[first].key;
+      uint8_t* body;
+      if (handle != kNoRow) {
+        shard->Preserve(key, handle);
+        body = shard->rows->Body(handle);
+      } else {
+        handle = shard->Insert(hash, key);
+        if (handle == kNoRow) {
+          no_memory = true;
+          return;
         }
-        const size_t gradient_bytes = std::min<size_t>(layout.dim * ValueBytes(grad_type), 512);
-        const auto start = [&](int64_t u) {
-          const BatchItem& item = items[distinct.firsts[u]];
-          PrefetchLines(gradients.Row(item), gradient_bytes);
-          return item.key;
-        };
-        VisitPrefetched(*shard, rows, start, [&](int64_t u, uint64_t hash) {
-          const uint32_t first = distinct.firsts[u];
-          const int64_t key = items[first].key;
-          RowHandle handle = shard->index->Find(hash, key);
-          uint8_t* row;
-          if (handle != kNoRow) {
-            shard->Preserve(handle);
-            row = shard->rows->Row(handle);
-          } else {
-            handle = shard->Insert(hash, key);
-            if (handle == kNoRow) {
-              no_memory = true;
-              return;
-            }
-            row = shard->rows->Row(handle);
-            InitializeVector(impl_->options.initializer, impl_->table_id, key, layout.value_type,
-                             layout.dim, RowLayout::Vector(row));
-            InitializeSlots(impl_->optimizer, layout.dim, layout.Slots(row));
-          }
-          uint32_t times = 0;
-          const float* grad = gradients.Sum(distinct, items, first, sum.data(), &times);
-          if (!lamb) {
-            update(RowLayout::Vector(row), layout.Slots(row), grad, layout.dim, constants);
-          } else {
-            const size_t at = pass->directions.size();
-            pass->directions.resize(at + layout.dim);
-            direction(RowLayout::Vector(row), layout.Slots(row), grad, layout.dim, constants,
-                      pass->directions.data() + at, &pass->weight_sq, &pass->update_sq);
-            pass->keys.push_back(key);
-          }
-          Touch(RowLayout::Header(row), times, step.step);
-        });
-      });
+        body = shard->rows->Body(handle);
+        InitializeVector(impl_->options.initializer, impl_->table_id, key, layout.value_type,
+                         layout.dim, body);
+        impl_->FinishRow(body);
+      }
+      uint32_t times = 0;
+      const float* grad = gradients.Sum(distinct, items, first, sum.data(), &times);
+      if (!lamb) {
+        update(body, layout.BodySlots(body), grad, layout.dim, constants);
+      } else {
+        const size_t at = pass->directions.size();
+        pass->directions.resize(at + layout.dim);
+        direction(body, layout.BodySlots(body), grad, layout.dim, constants,
+                  pass->directions.data() + at, &pass->weight_sq, &pass->update_sq);
+        pass->keys.push_back(key);
+      }
+      Touch(shard->rows->Meta(handle), times, step.step);
+    });
+  });
 
   if (lamb) {
     double weight_sq = 0.0;
@@ -188,9 +185,9 @@ Status Table::Apply(const int64_t* keys, int64_t n, ValueType grad_type, const v
         const int64_t key = passes[s].keys[i];
         const RowHandle handle = shard.index->Find(HashKey(key), key);
         if (handle == kNoRow) continue;
-        shard.Preserve(handle);
-        add(RowLayout::Vector(shard.rows->Row(handle)),
-            passes[s].directions.data() + i * layout.dim, scale, layout.dim);
+        shard.Preserve(key, handle);
+        add(shard.rows->Body(handle), passes[s].directions.data() + i * layout.dim, scale,
+            layout.dim);
       }
     });
   }

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <random>
 #include <vector>
@@ -38,6 +39,19 @@ std::unique_ptr<Table> FilledTable(int dim, int64_t rows, OptimizerKind kind) {
   return table;
 }
 
+// Aligned as TensorFlow's tensors are.
+struct Tensor {
+  explicit Tensor(size_t n, float value = 0.0f)
+      : data(static_cast<float*>(std::aligned_alloc(64, n * sizeof(float)))) {
+    std::fill_n(data, n, value);
+  }
+  ~Tensor() { std::free(data); }
+  Tensor(const Tensor&) = delete;
+  Tensor& operator=(const Tensor&) = delete;
+
+  float* const data;
+};
+
 std::vector<int64_t> RandomKeys(int64_t n, int64_t rows) {
   std::mt19937_64 random(1);
   std::vector<int64_t> keys(n);
@@ -50,11 +64,11 @@ void BM_Lookup(benchmark::State& state) {
   const int64_t rows = state.range(1);
   const auto table = FilledTable(dim, rows, OptimizerKind::kNone);
   const std::vector<int64_t> keys = RandomKeys(64 * kBatch, rows);
-  std::vector<float> out(kBatch * dim);
+  const Tensor out(kBatch * dim);
   InlineExecutor executor;
   int64_t at = 0;
   for (auto _ : state) {
-    table->Lookup(keys.data() + at, kBatch, {}, out.data(), nullptr, &executor);
+    table->Lookup(keys.data() + at, kBatch, {}, out.data, nullptr, &executor);
     at = (at + kBatch) % static_cast<int64_t>(keys.size());
   }
   state.SetItemsProcessed(state.iterations() * kBatch);
@@ -66,11 +80,11 @@ void BM_Upsert(benchmark::State& state) {
   const int64_t rows = state.range(1);
   const auto table = FilledTable(dim, rows, OptimizerKind::kNone);
   const std::vector<int64_t> keys = RandomKeys(64 * kBatch, rows);
-  const std::vector<float> values(kBatch * dim, 2.0f);
+  const Tensor values(kBatch * dim, 2.0f);
   InlineExecutor executor;
   int64_t at = 0;
   for (auto _ : state) {
-    if (!table->Upsert(keys.data() + at, kBatch, values.data(), &executor).ok()) {
+    if (!table->Upsert(keys.data() + at, kBatch, values.data, &executor).ok()) {
       state.SkipWithError("upsert failed");
     }
     at = (at + kBatch) % static_cast<int64_t>(keys.size());
@@ -84,7 +98,7 @@ void BM_AdamApply(benchmark::State& state) {
   const int64_t rows = state.range(1);
   const auto table = FilledTable(dim, rows, OptimizerKind::kAdam);
   const std::vector<int64_t> keys = RandomKeys(64 * kBatch, rows);
-  const std::vector<float> grads(kBatch * dim, 0.01f);
+  const Tensor grads(kBatch * dim, 0.01f);
   InlineExecutor executor;
   OptimizerSpec spec;
   spec.kind = OptimizerKind::kAdam;
@@ -92,7 +106,7 @@ void BM_AdamApply(benchmark::State& state) {
   int64_t at = 0;
   for (auto _ : state) {
     if (!table
-             ->Apply(keys.data() + at, kBatch, ValueType::kFloat32, grads.data(), spec, step,
+             ->Apply(keys.data() + at, kBatch, ValueType::kFloat32, grads.data, spec, step,
                      &executor)
              .ok()) {
       state.SkipWithError("apply failed");

@@ -19,6 +19,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -42,21 +43,16 @@ struct BatchItem {
   uint32_t position;
 };
 
-// A batch cut into tiles of equal size, each sorted by shard: the keys of shard s in tile t are
-// items[begin[t][s]] ... items[begin[t][s + 1] - 1], in their order in the batch.
+// A batch sorted by shard: the keys of shard s are items[begin[s]] ... items[begin[s + 1] - 1], in
+// their order in the batch.
 struct BatchPlan {
   std::vector<BatchItem> items;
-  std::vector<std::array<uint32_t, kNumShards + 1>> begin;
+  std::array<uint32_t, kNumShards + 1> begin;
   std::vector<uint8_t> shard_of;  // by position; while planning
 };
 
 // Batches up to this size run on the calling thread: waking another costs more than the work.
 inline constexpr int64_t kInlineBatch = 1024;
-
-// Keys a tile. Shard order scatters the rows that a caller hands in; within a tile they stay near
-// each other, and tiles are planned in parallel. What that gains was not told from noise yet
-// (docs/embeddings.md). Each shard's part of a tile restarts the prefetch pipeline.
-inline constexpr int64_t kTileKeys = 8192;
 
 class Table::Impl {
  public:
@@ -65,16 +61,20 @@ class Table::Impl {
   Status InitShards(int64_t rows);
   static std::unique_ptr<SlabArena> MakeRowArena(const RowLayout& layout);
 
-  // Cuts n keys into tiles of `tile` keys and sorts each by shard.
-  static void Plan(const int64_t* keys, int64_t n, int64_t tile, Executor* executor,
-                   BatchPlan* plan);
+  static void Plan(const int64_t* keys, int64_t n, BatchPlan* plan);
 
   // Plans the batch and runs work(shard, items, count), with the shard's exclusive lock held, for
-  // each shard that has items in a tile. The tiles of one shard come in order, on one thread.
-  // Call with the gate held shared.
+  // each shard that has items. Call with the gate held shared.
   using ShardWork = std::function<void(Shard* shard, const BatchItem* items, int64_t count)>;
-  void Mutate(const int64_t* keys, int64_t n, int64_t tile, Executor* executor,
-              const ShardWork& work);
+  void Mutate(const int64_t* keys, int64_t n, Executor* executor, const ShardWork& work);
+
+  // Sets all of a new row's body but the vector: slots, and zeros for padding, so that equal tables
+  // give equal files.
+  void FinishRow(uint8_t* body) const {
+    if (layout.body_bytes == layout.vector_bytes) return;
+    std::memset(body + layout.vector_bytes, 0, layout.body_bytes - layout.vector_bytes);
+    InitializeSlots(optimizer, layout.dim, layout.BodySlots(body));
+  }
 
   Status CheckBatch(int64_t n) const;
   Status OutOfMemory() const;
@@ -94,7 +94,7 @@ class Table::Impl {
   OptimizerSpec optimizer;  // guarded by gate
   RowLayout layout;         // guarded by gate
 
-  SlabArena segment_arena;
+  SegmentArenas segment_arenas;
   std::unique_ptr<SlabArena> row_arena;
   std::array<Shard, kNumShards> shards;
 
@@ -105,23 +105,54 @@ class Table::Impl {
   std::vector<std::unique_ptr<BatchPlan>> plan_pool;
 };
 
-// Calls visit(i, hash) for i = 0 ... count - 1, hash being that of start(i), a key of this shard,
-// whose index line and row are on their way into the cache by then. start(i) comes earlier, in the
-// same order, and may prefetch what else visit(i) touches.
+// Calls visit(i, hash, handle) for i = 0 ... count - 1: the hash of start(i), a key of this shard,
+// and its row, whose lines are in the cache by then; or kNoRow if it had none a few keys ago, so
+// that only an earlier visit may have inserted one since. start(i) comes earlier, in the same
+// order, and may prefetch what else visit(i) touches. visit may insert rows; if it erases any it
+// must not rely on handle.
 template <typename Start, typename Visit>
 void VisitPrefetched(const Shard& shard, int64_t count, const Start& start, const Visit& visit) {
-  PendingKey ring[2 * kMaxAhead];
+  struct Pending {
+    int64_t key;
+    uint64_t hash;
+    RowHandle handle;
+    bool chase;  // the home bucket has overflowed: search on
+  } ring[2 * kMaxAhead];
   constexpr int64_t kMask = 2 * kMaxAhead - 1;
-  const size_t row_bytes = std::min<size_t>(shard.rows->stride(), 1024);
+  const Index& index = *shard.index;
+  const RowStore& rows = *shard.rows;
+  const size_t row_bytes = std::min<size_t>(rows.body_bytes(), 1024);
   const int64_t ahead = KeysAhead(row_bytes);
+  const auto found = [&](Pending* key, RowHandle handle) {
+    key->handle = handle;
+    if (handle == kNoRow) return;
+    PrefetchLines(rows.Body(handle), row_bytes);
+    __builtin_prefetch(rows.Meta(handle));
+  };
   for (int64_t i = 0; i < count + 2 * ahead; ++i) {
     const int64_t use = i - 2 * ahead;
     const int64_t chase = i - ahead - ahead / 2;
     const int64_t follow = i - ahead;
-    if (use >= 0) visit(use, ring[use & kMask].hash());
-    if (i < count) ring[i & kMask].Start(HashKey(start(i)), *shard.index);
-    if (follow >= 0 && follow < count) ring[follow & kMask].Follow(*shard.rows, row_bytes);
-    if (chase >= 0 && chase < count) ring[chase & kMask].Chase(*shard.rows, row_bytes);
+    if (use >= 0) visit(use, ring[use & kMask].hash, ring[use & kMask].handle);
+    if (i < count) {
+      Pending& key = ring[i & kMask];
+      key.key = start(i);
+      key.hash = HashKey(key.key);
+      __builtin_prefetch(index.SegmentOf(key.hash).Home(key.hash));
+    }
+    if (follow >= 0 && follow < count) {
+      Pending& key = ring[follow & kMask];
+      const Segment segment = index.SegmentOf(key.hash);
+      const Bucket* home = segment.Home(key.hash);
+      const uint32_t match = home->Match(key.key);
+      key.chase = match == 0 && home->overflowed != 0;
+      if (key.chase) __builtin_prefetch(segment.After(home));
+      found(&key, match == 0 ? kNoRow : home->handles[__builtin_ctz(match)]);
+    }
+    if (chase >= 0 && chase < count) {
+      Pending& key = ring[chase & kMask];
+      if (key.chase) found(&key, index.Find(key.hash, key.key));
+    }
   }
 }
 

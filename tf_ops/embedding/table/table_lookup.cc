@@ -1,10 +1,10 @@
-// Table::Lookup: batches under shared locks, two dependent cache misses a key, both prefetched.
-#include <emmintrin.h>
-
+// Table::Lookup: batches under shared locks; the inner loop is in lookup_kernels.cc.
 #include <algorithm>
 #include <bitset>
 #include <cstring>
 
+#include "tf_ops/embedding/table/lookup_kernels.h"
+#include "tf_ops/embedding/table/simd.h"
 #include "tf_ops/embedding/table/table_impl.h"
 
 namespace taco {
@@ -43,20 +43,14 @@ class SharedLocks {
 // that it is about to overwrite, and a large output would push the table out.
 constexpr size_t kStreamedBytes = size_t{1} << 20;
 
-// memcpy of vectors, which are short and a multiple of 16 bytes nearly always.
-template <bool kStream>
-inline void CopyVector(uint8_t* to, const uint8_t* from, size_t bytes) {
-  if (bytes % 16 != 0 || bytes > 1024) {
-    std::memcpy(to, from, bytes);
-    return;
-  }
-  for (size_t i = 0; i < bytes; i += 16) {
-    const __m128i part = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i));
-    if (kStream) {
-      _mm_stream_si128(reinterpret_cast<__m128i*>(to + i), part);
-    } else {
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i), part);
-    }
+LookupFn GetLookup(size_t vector_bytes) {
+  switch (ActiveSimd()) {
+    case Simd::kAvx512:
+      return v4::LookupKernel(vector_bytes);
+    case Simd::kAvx2:
+      return v3::LookupKernel(vector_bytes);
+    default:
+      return v2::LookupKernel(vector_bytes);
   }
 }
 
@@ -67,8 +61,8 @@ struct Reader {
   uint8_t* values;
   bool* exists;
   const size_t vector_bytes;
-  const size_t touched;  // bytes from the start of a row worth prefetching
-  const bool stream;     // write the output around the cache
+  const bool stream;  // write the output around the cache
+  const LookupFn lookup;
 
   void FillMiss(int64_t i) const {
     uint8_t* out = values + i * vector_bytes;
@@ -87,58 +81,30 @@ struct Reader {
     }
   }
 
-  // Copies the row of key i out. Returns whether the key was there.
-  template <bool kStream>
-  bool Finish(int64_t i, const Shard& shard, const PendingKey& pending) const {
-    const uint8_t* row = pending.row();
-    if (row == nullptr || RowLayout::Header(row)->key != keys[i]) {
-      const RowHandle handle =
-          pending.absent() ? kNoRow : shard.index->Find(pending.hash(), keys[i]);
-      row = handle == kNoRow ? nullptr : shard.rows->Row(handle);
+  // Looks up keys[first .. end), the locks of their shards being held. Returns the hits.
+  int64_t Hold(int64_t first, int64_t end, const ShardSet& locked) const {
+    ShardView views[kNumShards];
+    for (int s = 0; s < kNumShards; ++s) {
+      if (locked[s]) views[s] = ShardView(*impl.shards[s].index, *impl.shards[s].rows);
     }
-    if (row != nullptr) {
-      CopyVector<kStream>(values + i * vector_bytes, RowLayout::Vector(row), vector_bytes);
-    } else {
+    uint32_t missed[kKeysPerHold];
+    LookupRun run;
+    run.keys = keys + first;
+    run.n = end - first;
+    run.views = views;
+    run.map = &GlobalShardMap();
+    run.values = values + first * vector_bytes;
+    run.vector_bytes = vector_bytes;
+    run.stream = stream;
+    run.missed = missed;
+    const int64_t misses = lookup(run);
+    if (exists != nullptr) std::fill(exists + first, exists + end, true);
+    for (int64_t m = 0; m < misses; ++m) {
+      const int64_t i = first + missed[m];
       FillMiss(i);
+      if (exists != nullptr) exists[i] = false;
     }
-    if (exists != nullptr) exists[i] = row != nullptr;
-    return row != nullptr;
-  }
-
-  // Looks up keys[first .. end) with the locks held. Returns the hits.
-  template <bool kStream>
-  int64_t Pipeline(int64_t first, int64_t end) const {
-    struct {
-      PendingKey key;
-      const Shard* shard;
-    } ring[2 * kMaxAhead];
-    constexpr int64_t kMask = 2 * kMaxAhead - 1;
-    const ShardMap& map = GlobalShardMap();
-    const int64_t ahead = KeysAhead(touched);
-    int64_t found = 0;
-    for (int64_t i = first; i < end + 2 * ahead; ++i) {
-      const int64_t use = i - 2 * ahead;
-      const int64_t chase = i - ahead - ahead / 2;
-      const int64_t follow = i - ahead;
-      if (use >= first)
-        found += Finish<kStream>(use, *ring[use & kMask].shard, ring[use & kMask].key);
-      if (i < end) {
-        auto& entry = ring[i & kMask];
-        const uint64_t hash = HashKey(keys[i]);
-        entry.shard = &impl.shards[ShardOf(map, hash)];
-        entry.key.Start(hash, *entry.shard->index);
-      }
-      if (follow >= first && follow < end) {
-        auto& entry = ring[follow & kMask];
-        entry.key.Follow(*entry.shard->rows, touched);
-      }
-      if (chase >= first && chase < end) {
-        auto& entry = ring[chase & kMask];
-        entry.key.Chase(*entry.shard->rows, touched);
-      }
-    }
-    if (kStream) _mm_sfence();
-    return found;
+    return run.n - misses;
   }
 
   int64_t Range(int64_t first, int64_t end) const {
@@ -154,7 +120,7 @@ struct Reader {
         wanted.set();
       }
       SharedLocks locks(impl.shards, wanted);
-      found += stream ? Pipeline<true>(first, hold_end) : Pipeline<false>(first, hold_end);
+      found += Hold(first, hold_end, wanted);
       first = hold_end;
     }
     return found;
@@ -167,15 +133,15 @@ void Table::Lookup(const int64_t* keys, int64_t n, const Miss& miss, void* value
                    Executor* executor) const {
   if (n <= 0) return;
   const size_t vector_bytes = impl_->options.dim * ValueBytes(impl_->options.value_type);
-  const Reader reader{
-      *impl_,
-      miss,
-      keys,
-      static_cast<uint8_t*>(values),
-      exists,
-      vector_bytes,
-      std::min<size_t>(sizeof(RowHeader) + vector_bytes, 512),
-      n * vector_bytes >= kStreamedBytes && reinterpret_cast<uintptr_t>(values) % 16 == 0};
+  const Reader reader{*impl_,
+                      miss,
+                      keys,
+                      static_cast<uint8_t*>(values),
+                      exists,
+                      vector_bytes,
+                      n * vector_bytes >= kStreamedBytes && vector_bytes % 16 == 0 &&
+                          reinterpret_cast<uintptr_t>(values) % 16 == 0,
+                      GetLookup(vector_bytes)};
   std::atomic<int64_t> found{0};
   const int64_t wanted_tasks = (n + kKeysPerTask - 1) / kKeysPerTask;
   const int64_t tasks = std::min<int64_t>(wanted_tasks, 4 * int64_t{executor->parallelism()});

@@ -10,12 +10,13 @@ namespace taco {
 namespace embedding {
 namespace {
 
-void CountUpdate(RowHeader* header) {
-  if (header->freq < kMaxFreq) ++header->freq;
+void CountUpdate(RowMeta* meta) {
+  if (meta->freq < kMaxFreq) ++meta->freq;
 }
 
-// Calls visit(item, hash) for each of a shard's items, with the lines it touches prefetched: those
-// of the table, and of the batch's own row at `input` (null: none), which shard order scatters too.
+// Calls visit(item, hash, handle) for each of a shard's items, with the lines it touches
+// prefetched: those of the table, and of the batch's own row at `input` (null: none), which shard
+// order scatters too.
 template <typename Visit>
 void VisitItems(const Shard& shard, const BatchItem* items, int64_t count, const uint8_t* input,
                 size_t input_bytes, const Visit& visit) {
@@ -26,7 +27,7 @@ void VisitItems(const Shard& shard, const BatchItem* items, int64_t count, const
         if (input != nullptr) PrefetchLines(input + items[i].position * input_bytes, prefetched);
         return items[i].key;
       },
-      [&](int64_t i, uint64_t hash) { visit(items[i], hash); });
+      [&](int64_t i, uint64_t hash, RowHandle handle) { visit(items[i], hash, handle); });
 }
 
 }  // namespace
@@ -43,30 +44,24 @@ Status Table::Upsert(const int64_t* keys, int64_t n, const void* values, Executo
   const RowLayout& layout = impl_->layout;
   const uint8_t* vectors = static_cast<const uint8_t*>(values);
   std::atomic<bool> no_memory{false};
-  impl_->Mutate(keys, n, kTileKeys, executor,
-                [&](Shard* shard, const BatchItem* items, int64_t count) {
-                  VisitItems(*shard, items, count, vectors, layout.vector_bytes,
-                             [&](const BatchItem& item, uint64_t hash) {
-                               RowHandle handle = shard->index->Find(hash, item.key);
-                               const bool fresh = handle == kNoRow;
-                               if (fresh) {
-                                 handle = shard->Insert(hash, item.key);
-                                 if (handle == kNoRow) {
-                                   no_memory = true;
-                                   return;
-                                 }
-                               } else {
-                                 shard->Preserve(handle);
-                               }
-                               uint8_t* row = shard->rows->Row(handle);
-                               std::memcpy(RowLayout::Vector(row),
-                                           vectors + item.position * layout.vector_bytes,
-                                           layout.vector_bytes);
-                               if (fresh)
-                                 InitializeSlots(impl_->optimizer, layout.dim, layout.Slots(row));
-                               CountUpdate(RowLayout::Header(row));
-                             });
-                });
+  const auto upsert = [&](Shard* shard, const BatchItem* items, int64_t count) {
+    VisitItems(*shard, items, count, vectors, layout.vector_bytes,
+               [&](const BatchItem& item, uint64_t hash, RowHandle handle) {
+                 bool fresh = false;
+                 if (handle == kNoRow) handle = shard->FindOrInsert(hash, item.key, &fresh);
+                 if (handle == kNoRow) {
+                   no_memory = true;
+                   return;
+                 }
+                 if (!fresh) shard->Preserve(item.key, handle);
+                 uint8_t* body = shard->rows->Body(handle);
+                 std::memcpy(body, vectors + item.position * layout.vector_bytes,
+                             layout.vector_bytes);
+                 if (fresh) impl_->FinishRow(body);
+                 CountUpdate(shard->rows->Meta(handle));
+               });
+  };
+  impl_->Mutate(keys, n, executor, upsert);
   return no_memory ? impl_->OutOfMemory() : OkStatus();
 }
 
@@ -79,33 +74,32 @@ Status Table::Accumulate(const int64_t* keys, int64_t n, const void* values_or_d
   const LoadFn load = GetLoad(layout.value_type);
   const AddScaledFn add = GetAddScaled(layout.value_type);
   std::atomic<bool> no_memory{false};
-  impl_->Mutate(
-      keys, n, kTileKeys, executor, [&](Shard* shard, const BatchItem* items, int64_t count) {
-        std::vector<float> delta(layout.dim);
-        VisitItems(*shard, items, count, vectors, layout.vector_bytes,
-                   [&](const BatchItem& item, uint64_t hash) {
-                     RowHandle handle = shard->index->Find(hash, item.key);
-                     const bool present = handle != kNoRow;
-                     if (present != exists[item.position]) return;
-                     const uint8_t* vector = vectors + item.position * layout.vector_bytes;
-                     if (present) {
-                       shard->Preserve(handle);
-                       load(vector, delta.data(), layout.dim);
-                       add(RowLayout::Vector(shard->rows->Row(handle)), delta.data(), 1.0f,
-                           layout.dim);
-                     } else {
-                       handle = shard->Insert(hash, item.key);
-                       if (handle == kNoRow) {
-                         no_memory = true;
-                         return;
-                       }
-                       uint8_t* row = shard->rows->Row(handle);
-                       std::memcpy(RowLayout::Vector(row), vector, layout.vector_bytes);
-                       InitializeSlots(impl_->optimizer, layout.dim, layout.Slots(row));
-                     }
-                     CountUpdate(RowLayout::Header(shard->rows->Row(handle)));
-                   });
-      });
+  const auto accumulate = [&](Shard* shard, const BatchItem* items, int64_t count) {
+    std::vector<float> delta(layout.dim);
+    VisitItems(*shard, items, count, vectors, layout.vector_bytes,
+               [&](const BatchItem& item, uint64_t hash, RowHandle handle) {
+                 if (handle == kNoRow) handle = shard->index->Find(hash, item.key);
+                 const bool present = handle != kNoRow;
+                 if (present != exists[item.position]) return;
+                 const uint8_t* vector = vectors + item.position * layout.vector_bytes;
+                 if (present) {
+                   shard->Preserve(item.key, handle);
+                   load(vector, delta.data(), layout.dim);
+                   add(shard->rows->Body(handle), delta.data(), 1.0f, layout.dim);
+                 } else {
+                   handle = shard->Insert(hash, item.key);
+                   if (handle == kNoRow) {
+                     no_memory = true;
+                     return;
+                   }
+                   uint8_t* body = shard->rows->Body(handle);
+                   std::memcpy(body, vector, layout.vector_bytes);
+                   impl_->FinishRow(body);
+                 }
+                 CountUpdate(shard->rows->Meta(handle));
+               });
+  };
+  impl_->Mutate(keys, n, executor, accumulate);
   return no_memory ? impl_->OutOfMemory() : OkStatus();
 }
 
@@ -116,22 +110,24 @@ Status Table::Erase(const int64_t* keys, int64_t n, Executor* executor, int64_t*
   TACO_EMBEDDING_RETURN_IF_ERROR(impl_->CheckBatch(n));
   std::shared_lock<RwLock> gate(impl_->gate);
   std::atomic<int64_t> gone{0};
-  impl_->Mutate(
-      keys, n, kTileKeys, executor, [&](Shard* shard, const BatchItem* items, int64_t count) {
-        int64_t here = 0;
-        VisitItems(*shard, items, count, nullptr, 0, [&](const BatchItem& item, uint64_t hash) {
-          const RowHandle handle = shard->index->Find(hash, item.key);
-          if (handle == kNoRow) return;
-          shard->Erase(hash, handle);
-          ++here;
-        });
-        gone.fetch_add(here, std::memory_order_relaxed);
-        const RowStore& rows = *shard->rows;
-        if (here > 0 && shard->side == nullptr && rows.free_rows() > rows.live_rows() &&
-            rows.free_rows() > kKeepFree) {
-          shard->Compact();
-        }
-      });
+  const auto erase = [&](Shard* shard, const BatchItem* items, int64_t count) {
+    int64_t here = 0;
+    VisitItems(*shard, items, count, nullptr, 0,
+               [&](const BatchItem& item, uint64_t hash, RowHandle handle) {
+                 // The key may have been in the batch before.
+                 if (handle != kNoRow) handle = shard->index->Find(hash, item.key);
+                 if (handle == kNoRow) return;
+                 shard->Erase(hash, item.key, handle);
+                 ++here;
+               });
+    gone.fetch_add(here, std::memory_order_relaxed);
+    const RowStore& rows = *shard->rows;
+    if (here > 0 && shard->side == nullptr && rows.free_rows() > rows.live_rows() &&
+        rows.free_rows() > kKeepFree) {
+      shard->Compact();
+    }
+  };
+  impl_->Mutate(keys, n, executor, erase);
   if (erased != nullptr) *erased = gone.load();
   return OkStatus();
 }
@@ -160,32 +156,29 @@ Status Table::Import(const RowLayout& layout, const OptimizerSpec& spec, const u
   std::vector<int64_t> keys(n);
   for (int64_t i = 0; i < n; ++i) keys[i] = RowLayout::Header(rows + i * layout.stride)->key;
   std::atomic<bool> no_memory{false};
-  impl_->Mutate(keys.data(), n, kTileKeys, executor,
-                [&](Shard* shard, const BatchItem* items, int64_t count) {
-                  VisitItems(*shard, items, count, rows, layout.stride,
-                             [&](const BatchItem& item, uint64_t hash) {
-                               RowHandle handle = shard->index->Find(hash, item.key);
-                               if (handle == kNoRow) {
-                                 handle = shard->Insert(hash, item.key);
-                               } else {
-                                 shard->Preserve(handle);
-                               }
-                               if (handle == kNoRow) {
-                                 no_memory = true;
-                                 return;
-                               }
-                               uint8_t* row = shard->rows->Row(handle);
-                               const uint8_t* from = rows + item.position * layout.stride;
-                               if (whole) {
-                                 std::memcpy(row, from, layout.stride);
-                               } else {
-                                 std::memcpy(row, from, sizeof(RowHeader) + layout.vector_bytes);
-                                 InitializeSlots(impl_->optimizer, own.dim, own.Slots(row));
-                               }
-                               RowHeader* header = RowLayout::Header(row);
-                               header->freq = std::min(header->freq, kMaxFreq);
-                             });
-                });
+  const auto import = [&](Shard* shard, const BatchItem* items, int64_t count) {
+    VisitItems(*shard, items, count, rows, layout.stride,
+               [&](const BatchItem& item, uint64_t hash, RowHandle handle) {
+                 bool fresh = false;
+                 if (handle == kNoRow) handle = shard->FindOrInsert(hash, item.key, &fresh);
+                 if (handle == kNoRow) {
+                   no_memory = true;
+                   return;
+                 }
+                 if (!fresh) shard->Preserve(item.key, handle);
+                 const uint8_t* from = rows + item.position * layout.stride;
+                 uint8_t* body = shard->rows->Body(handle);
+                 if (whole) {
+                   std::memcpy(body, from + sizeof(RowHeader), layout.body_bytes);
+                 } else {
+                   std::memcpy(body, RowLayout::Vector(from), layout.vector_bytes);
+                   impl_->FinishRow(body);
+                 }
+                 const RowHeader* header = RowLayout::Header(from);
+                 *shard->rows->Meta(handle) = {std::min(header->freq, kMaxFreq), header->step};
+               });
+  };
+  impl_->Mutate(keys.data(), n, executor, import);
   return no_memory ? impl_->OutOfMemory() : OkStatus();
 }
 
