@@ -1,22 +1,24 @@
-"""Writes the tables and the picture in docs/, and the README's summary, from results files.
+"""Writes the tables, the JSON and the picture in docs/, and the README's summary, from results.
 
 python -m benchmarks.embedding.report results.json [more.json ...]
     [--page docs/embedding_benchmarks.md] [--readme README.md]
 
 Several files are runs of different cases; their findings are put together. What stands between the
-marks of each page is replaced; the picture goes to images/ beside the page.
+marks of each page is replaced; the picture goes to images/ beside the page, and the JSON of the
+page's name beside it holds every round, each batch's time summed up.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import pathlib
 import statistics
 import sys
 from typing import Any
 
-from benchmarks.embedding import plot, terminal
+from benchmarks.embedding import plot, stats, terminal
 from benchmarks.embedding.process import ROOT
 
 BEGIN = "<!-- results: begin (made by benchmarks.embedding.report; do not edit) -->"
@@ -54,6 +56,26 @@ def merge(runs: list[dict[str, Any]]) -> dict[str, Any]:
     for name in ("results", "findings"):
         merged[name] = [entry for run in runs for entry in run[name]]
     return merged
+
+
+def compact(results: dict[str, Any]) -> dict[str, Any]:
+    """The results with each round's list of batch times replaced by what it comes to."""
+    small = dict(results)
+    small["results"] = []
+    for result in results["results"]:
+        contestants = {
+            name: {**found, "rounds": [_compact_round(r) for r in found["rounds"]]}
+            for name, found in result["contestants"].items()
+        }
+        small["results"].append({**result, "contestants": contestants})
+    return small
+
+
+def _compact_round(round_: dict[str, Any]) -> dict[str, Any]:
+    seconds = round_["seconds"]
+    tail = stats.tail(seconds)
+    times = dataclasses.asdict(tail) if tail else {}
+    return {**round_, "seconds": {"batches": len(seconds), "sum": sum(seconds), **times}}
 
 
 def headline(results: dict[str, Any]) -> str:
@@ -143,7 +165,9 @@ def main() -> None:
     parser.add_argument("--readme", type=pathlib.Path, default=ROOT / "README.md")
     args = parser.parse_args()
     results = merge([json.loads(path.read_text()) for path in args.results])
-    block = markdown(results)
+    data = args.page.with_suffix(".json")
+    data.write_text(json.dumps(compact(results), indent=1) + "\n")
+    block = f"{markdown(results)}\nEvery round, as JSON: [{data.name}]({data.name}).\n"
     picture = args.page.parent / "images" / PICTURE
     if plot.draw(results, picture):
         block += f"\n![Speed over the peers; batch times and memory in growth](images/{PICTURE})\n"
