@@ -1,7 +1,10 @@
 #include "tf_ops/embedding/ops/pool_executor.h"
 
+#include <immintrin.h>
+
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -37,8 +40,17 @@ struct Work {
     }
   }
 
+  // Tasks take tens of microseconds, and so does waking a thread that sleeps: the last task is
+  // waited for awake, unless something holds it up.
   void Wait() {
-    if (finished.load(std::memory_order_acquire) == count) return;
+    constexpr auto kAwake = std::chrono::microseconds(100);
+    const auto start = std::chrono::steady_clock::now();
+    do {
+      for (int i = 0; i < 64; ++i) {
+        if (finished.load(std::memory_order_acquire) == count) return;
+        _mm_pause();
+      }
+    } while (std::chrono::steady_clock::now() - start < kAwake);
     std::unique_lock<std::mutex> lock(mu);
     all_finished.wait(lock, [&] { return finished.load(std::memory_order_acquire) == count; });
   }

@@ -144,7 +144,7 @@ void Table::Lookup(const int64_t* keys, int64_t n, const Miss& miss, void* value
                       GetLookup(vector_bytes)};
   std::atomic<int64_t> found{0};
   const int64_t wanted_tasks = (n + kKeysPerTask - 1) / kKeysPerTask;
-  const int64_t tasks = std::min<int64_t>(wanted_tasks, 4 * int64_t{executor->parallelism()});
+  const int64_t tasks = std::min<int64_t>(wanted_tasks, 16 * int64_t{executor->parallelism()});
   if (tasks <= 1 || executor->parallelism() == 1) {
     found = reader.Range(0, n);
   } else {
