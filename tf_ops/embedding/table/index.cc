@@ -8,7 +8,7 @@ namespace embedding {
 namespace {
 
 // How full reserved segments are when they hold what they were reserved for.
-constexpr double kReservedLoad = 0.8;
+constexpr double kReservedLoad = 0.7;
 
 // A segment's entries, taken out to be placed anew. Most of the cost of growth is here, so that
 // nothing branches on what the hash made random but for buckets that overflow.

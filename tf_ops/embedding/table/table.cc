@@ -34,7 +34,7 @@ int MaxDisplacement(const RowLayout& layout) {
 
 // The rows for which room may be reserved: their index takes half of the machine's memory.
 int64_t MaxReservedRows() {
-  constexpr int64_t kIndexBytesPerRow = 24;  // 12.8 a slot, of which a half to 0.8 is taken
+  constexpr int64_t kIndexBytesPerRow = 27;  // 12.8 a slot, of which 0.47 to 0.7 are taken
   return int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE) / 2 / kIndexBytesPerRow;
 }
 
@@ -250,7 +250,7 @@ void Table::Reserve(int64_t rows) {
     Shard& shard = impl_->shards[s];
     std::lock_guard<RwLock> lock(shard.lock);
     const int64_t wanted = ShardRows(rows, s);
-    if (shard.index->capacity() * 4 >= wanted * 5) continue;
+    if (shard.index->capacity() * 3 >= wanted * 4) continue;
     // If there is no memory, growth will ask again, piece by piece.
     shard.ReplaceIndex(shard.index->Rebuild(wanted));
   }
