@@ -122,7 +122,7 @@ class Driver:
             if self._late() and index >= _LEAST_ROUNDS:
                 result["notes"].append(f"stopped after {index} rounds: the time budget was spent")
                 break
-            for contestant in present():
+            for contestant in _turns(present(), index):
                 request = {"index": index, "seconds": self._settings.round_seconds}
                 answer = self._guard(workers, contestant, result, do="round", **request)
                 if answer is not None:
@@ -144,13 +144,14 @@ class Driver:
         """A new process for every contestant and round, still in turns."""
         left = list(part)
         for index in range(case.rounds):
-            for contestant in list(left):
+            for contestant in _turns(left, index):
                 if index >= _growth_rounds(case, contestant):
                     continue
                 if self._late() and index:
                     _note([result], contestant, f"stopped after {index} rounds: time budget spent")
                     left.remove(contestant)
                     continue
+                memory.warm(min(case.footprint(contestant), memory.available() // 2))
                 try:
                     with self._start(contestant, case.threads) as worker:
                         worker.ask(_PREPARE_SECONDS, do="prepare", case=case.to_json())
@@ -159,6 +160,12 @@ class Driver:
                 except ContestantError as error:
                     _note([result], contestant, str(error))
                     left.remove(contestant)
+
+
+def _turns(contestants: list[str], index: int) -> list[str]:
+    """Each round begins with another: what the one before leaves behind helps or hinders all."""
+    first = index % max(1, len(contestants))
+    return contestants[first:] + contestants[:first]
 
 
 def _growth_rounds(case: Case, contestant: str) -> int:

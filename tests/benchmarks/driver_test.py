@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.embedding import __main__ as main
-from benchmarks.embedding import process, random_line, report
+from benchmarks.embedding import driver, memory, process, random_line, report
 
 
 def run(tmp_path: pathlib.Path, *arguments: str) -> dict:
@@ -100,3 +100,15 @@ def test_the_readme_gets_a_line_a_claim_over_all_runs():
         report.README_END,
     )
     assert "old" not in page and "a processor" in page
+
+
+def test_each_round_begins_with_another_contestant():
+    turns = [driver._turns(["a", "b", "c"], index) for index in range(4)]
+    assert turns == [["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"], ["a", "b", "c"]]
+    assert driver._turns([], 1) == []
+
+
+def test_memory_is_made_ready_and_given_back():
+    before = memory.available()
+    memory.warm(64 << 20)
+    assert memory.available() > before - (32 << 20)
