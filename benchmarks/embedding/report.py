@@ -3,7 +3,7 @@
 python -m benchmarks.embedding.report results.json [more.json ...]
     [--page docs/embedding_benchmarks.md] [--readme README.md]
 
-Several files are runs of different cases; their findings are put together. What stands between the
+The cases of several files are put together; of one that several hold, the last counts. What stands between the
 marks of each page is replaced; the picture goes to images/ beside the page, and the JSON of the
 page's name beside it holds every round, each batch's time summed up.
 """
@@ -48,13 +48,20 @@ def markdown(results: dict[str, Any]) -> str:
 
 
 def merge(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """One results file out of several runs of different cases, all else taken from the first."""
+    """One results file out of several runs: of a case that several did, the last; all else of the
+    first."""
     merged = dict(runs[0])
     merged["command"] = " ; ".join(run["command"] for run in runs)
     merged["seconds"] = round(sum(run["seconds"] for run in runs))
     merged["quick"] = any(run["quick"] for run in runs)
-    for name in ("results", "findings"):
-        merged[name] = [entry for run in runs for entry in run[name]]
+    last = {r["case"]["name"]: number for number, run in enumerate(runs) for r in run["results"]}
+    merged["results"] = [
+        r for number, run in enumerate(runs) for r in run["results"]
+        if last[r["case"]["name"]] == number
+    ]  # fmt: skip
+    merged["findings"] = [
+        f for number, run in enumerate(runs) for f in run["findings"] if last[f["case"]] == number
+    ]
     return merged
 
 

@@ -82,6 +82,16 @@ def test_several_runs_become_one_page_one_json_and_one_headline(tmp_path, runs):
     assert times["longest"] == pytest.approx(0.3)
 
 
+def test_of_a_case_done_twice_the_last_run_counts():
+    case = LOOKUP
+    slow = results("slow", case, taco=[0.4], peer=[0.4])
+    fast = results("fast", case, taco=[0.1], peer=[0.4])
+    merged = report.merge([slow, fast])
+    assert len(merged["results"]) == 1
+    ratios = [f["value"]["median"] for f in merged["findings"] if f["what"] == "speed over"]
+    assert ratios == [pytest.approx(4.0)]
+
+
 def test_a_page_without_marks_is_refused():
     with pytest.raises(ValueError, match="no block between"):
         report.rewrite("no marks here", "block")
