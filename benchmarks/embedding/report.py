@@ -3,9 +3,9 @@
 python -m benchmarks.embedding.report results.json [more.json ...]
     [--page docs/embedding_benchmarks.md] [--readme README.md]
 
-The cases of several files are put together; of one that several hold, the last counts. What stands between the
-marks of each page is replaced; the picture goes to images/ beside the page, and the JSON of the
-page's name beside it holds every round, each batch's time summed up.
+The cases of several files are put together; of one that several hold, the last counts. What stands
+between the marks of each page is replaced; the picture goes to images/ beside the page, and the
+JSON of the page's name beside it holds every round, each batch's time summed up.
 """
 
 from __future__ import annotations
