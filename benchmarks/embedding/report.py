@@ -54,10 +54,10 @@ def merge(runs: list[dict[str, Any]]) -> dict[str, Any]:
     merged["command"] = " ; ".join(run["command"] for run in runs)
     merged["seconds"] = round(sum(run["seconds"] for run in runs))
     merged["quick"] = any(run["quick"] for run in runs)
-    last = {r["case"]["name"]: number for number, run in enumerate(runs) for r in run["results"]}
+    last = {f["case"]: number for number, run in enumerate(runs) for f in run["findings"]}
     merged["results"] = [
         r for number, run in enumerate(runs) for r in run["results"]
-        if last[r["case"]["name"]] == number
+        if last.get(r["case"]["name"], number) == number
     ]  # fmt: skip
     merged["findings"] = [
         f for number, run in enumerate(runs) for f in run["findings"] if last[f["case"]] == number
