@@ -79,10 +79,12 @@ for at in range(0, size, mmap.PAGESIZE):
 """
 
 
-def warm(size: int) -> None:
+def warm(size: int) -> bool:
     """Has `size` bytes of the machine's free memory touched once, by a process that ends at once.
+
+    False where that did not work: then nothing is lost but the help.
 
     A virtual machine's host gives memory when it is first touched, which takes several times as
     long as touching it again. Whoever runs next would be timed with it.
     """
-    subprocess.run([sys.executable, "-c", _TOUCH, str(size)], check=False)
+    return subprocess.run([sys.executable, "-c", _TOUCH, str(size)], check=False).returncode == 0
