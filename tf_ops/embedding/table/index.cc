@@ -57,9 +57,8 @@ void Index::FreeSegments() {
 Segment Index::NewSegment(bool wide, int depth) {
   uint8_t* memory = arenas_->Of(wide)->Allocate();
   if (memory == nullptr) return Segment();
-  const Segment segment(memory, wide);
+  const Segment segment(memory, wide, depth);
   std::memset(memory, 0, segment.size() * sizeof(Bucket));
-  segment.depth() = static_cast<uint16_t>(depth);
   ++segments_;
   capacity_ += segment.slots();
   return segment;
@@ -95,26 +94,6 @@ bool Index::Reset(int64_t entries) {
   }
   shift_ = 63 - bits;
   return true;
-}
-
-bool Index::InsertBesideHome(uint64_t hash, int64_t key, RowHandle handle) {
-  for (bool may_grow = true;;) {
-    const Segment segment = SegmentOf(hash);
-    const Bucket* bucket = segment.Home(hash);
-    int displacement = 0;
-    while (bucket->occupied == Bucket::kFull && displacement < segment.size()) {
-      bucket = segment.After(bucket);
-      ++displacement;
-    }
-    if (displacement > max_displacement_ && may_grow) {
-      may_grow = Grow(hash);
-      continue;
-    }
-    if (displacement == segment.size()) return false;
-    Place(segment, hash, key, handle);
-    ++size_;
-    return true;
-  }
 }
 
 bool Index::Grow(uint64_t hash) {
@@ -179,7 +158,8 @@ std::unique_ptr<Index> Index::Rebuild(int64_t entries) const {
   bool complete = true;
   ForEachSegment([&](Segment segment) {
     segment.ForEach([&](int64_t key, RowHandle handle) {
-      complete = complete && rebuilt->Insert(HashKey(key), key, handle);
+      complete =
+          complete && rebuilt->FindOrInsert(HashKey(key), key, [&] { return handle; }) != kNoRow;
     });
   });
   return complete ? std::move(rebuilt) : nullptr;
@@ -193,7 +173,7 @@ void Index::Erase(uint64_t hash, int64_t key) {
   while ((match = bucket->Match(key)) == 0) bucket = segment.After(bucket);
   bucket->occupied &= ~match;
   for (Bucket* passed = home; passed != bucket; passed = segment.After(passed)) {
-    --passed->overflowed;
+    passed->RemovePasser();
   }
   --size_;
 }

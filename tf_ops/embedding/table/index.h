@@ -5,16 +5,18 @@
 //   directory[high bits of the hash below the shard's] -> segment: 64 or 96 buckets
 //
 //   bucket, one cache line:
-//   +-------+-------+- ... -+-------+----------+- ... -+----------+---------------------+------+
-//   | key 0 | key 1 |       | key 4 | handle 0 |       | handle 4 | occupied:overflowed | meta |
-//   +-------+-------+- ... -+-------+----------+- ... -+----------+---------------------+------+
-//     5 x i64                         5 x u32                        5 : 11 bits           u16
+//   +-------+-------+- ... -+-------+----------+- ... -+----------+--------------------+---------+
+//   | key 0 | key 1 |       | key 4 | handle 0 |       | handle 4 | occupied : passers | passing |
+//   +-------+-------+- ... -+-------+----------+- ... -+----------+--------------------+---------+
+//     5 x i64                         5 x u32                       5 : 11 bits          u16
 //
 // The key stands here and nowhere else, so one line of the index answers whether it is present,
 // and growth moves entries without a look at their rows. All five keys are compared at once. An
-// entry that finds its home bucket full goes to the next with room; `overflowed` of every bucket
-// it passed counts it, so a search ends at the first bucket that nobody has passed. There are no
-// tombstones, and every key is legal: `occupied` says which slots hold one.
+// entry that finds its home bucket full goes to the next with room, and every bucket that it passes
+// counts it as a passer and sets one of the 16 bits of `passing`, chosen by the hash. A search ends
+// at the first bucket whose bit for the key is not set: for an absent key nearly always the first
+// of all, however full the segment is. There are no tombstones: a bucket without passers clears
+// its bits. Every key is legal: `occupied` says which slots hold one.
 //
 // Growth: a segment in which an entry would land more than max_displacement buckets from home
 // grows, from 64 buckets to 96, and from 96 into two of 64 by its next directory bit. That is the
@@ -51,9 +53,20 @@ struct alignas(64) Bucket {
 
   int64_t keys[kSlots];
   RowHandle handles[kSlots];
-  uint16_t occupied : kSlots;         // bit i: slot i holds an entry
-  uint16_t overflowed : 16 - kSlots;  // entries whose search passes this bucket
-  uint16_t meta;                      // of a segment's first bucket: its depth
+  uint16_t occupied : kSlots;      // bit i: slot i holds an entry
+  uint16_t passers : 16 - kSlots;  // entries whose search passes this bucket
+  uint16_t passing;                // their PassBits
+
+  static uint16_t PassBit(uint64_t hash) {
+    return static_cast<uint16_t>(1u << (hash >> kBucketBits & 15));
+  }
+  void AddPasser(uint16_t pass_bit) {
+    ++passers;
+    passing |= pass_bit;
+  }
+  void RemovePasser() {
+    if (--passers == 0) passing = 0;
+  }
 
   // Bit i set: slot i holds `key`. At most one is.
   uint32_t Match(int64_t key) const {
@@ -74,23 +87,25 @@ struct alignas(64) Bucket {
 };
 static_assert(sizeof(Bucket) == 64, "a bucket is one cache line");
 
-// A segment, as the directory names it: the address of its buckets, and in the lowest bit, which
-// the address leaves free, how many there are.
+// A segment, as the directory names it: the address of its buckets, and in the bits that an address
+// leaves free, how many buckets there are (the lowest) and the depth (the highest seven): how many
+// bits of the directory its keys share.
 class Segment {
  public:
   static constexpr int kNarrow = 64;
   static constexpr int kWide = 96;
 
   Segment() = default;
-  Segment(uint8_t* memory, bool wide)
-      : bits_(reinterpret_cast<uintptr_t>(memory) | uintptr_t{wide}) {}
+  Segment(uint8_t* memory, bool wide, int depth)
+      : bits_(reinterpret_cast<uintptr_t>(memory) | uintptr_t{wide} |
+              static_cast<uintptr_t>(depth) << kAddressBits) {}
 
   explicit operator bool() const { return bits_ != 0; }
-  Bucket* buckets() const { return reinterpret_cast<Bucket*>(bits_ & ~uintptr_t{1}); }
+  Bucket* buckets() const { return reinterpret_cast<Bucket*>(bits_ & kAddressMask); }
   bool wide() const { return (bits_ & 1) != 0; }
   int size() const { return kNarrow + static_cast<int>(bits_ & 1) * (kWide - kNarrow); }
   int slots() const { return size() * Bucket::kSlots; }
-  uint16_t& depth() const { return buckets()->meta; }
+  int depth() const { return static_cast<int>(bits_ >> kAddressBits); }
 
   // Where the search for a hash begins, and where it goes on.
   Bucket* Home(uint64_t hash) const {
@@ -102,15 +117,16 @@ class Segment {
     return buckets() + (next == size() ? 0 : next);
   }
 
-  // The row of `key`, or kNoRow, searched from its home bucket on.
-  RowHandle Find(const Bucket* home, int64_t key) const {
-    const Bucket* bucket = home;
+  // The row of `key`, or kNoRow, searched from `first` on: its home bucket, or a later one if it is
+  // not in those before.
+  RowHandle Find(const Bucket* first, uint16_t pass_bit, int64_t key) const {
+    const Bucket* bucket = first;
     do {
       const uint32_t match = bucket->Match(key);
       if (match != 0) return bucket->handles[__builtin_ctz(match)];
-      if (bucket->overflowed == 0) return kNoRow;
+      if ((bucket->passing & pass_bit) == 0) return kNoRow;
       bucket = After(bucket);
-    } while (bucket != home);
+    } while (bucket != first);
     return kNoRow;
   }
 
@@ -126,8 +142,12 @@ class Segment {
   }
 
  private:
+  static constexpr int kAddressBits = 57;
+  static constexpr uintptr_t kAddressMask = (uintptr_t{1} << kAddressBits) - 2;
+
   uintptr_t bits_ = 0;
 };
+static_assert(kMaxDirectoryBits < 128, "a depth takes seven bits");
 
 // The memory of segments, shared by a table's shards.
 struct SegmentArenas {
@@ -161,17 +181,51 @@ class Index {
   // The row of `key`, or kNoRow.
   RowHandle Find(uint64_t hash, int64_t key) const {
     const Segment segment = SegmentOf(hash);
-    return segment.Find(segment.Home(hash), key);
+    return segment.Find(segment.Home(hash), Bucket::PassBit(hash), key);
   }
 
-  // Adds an entry whose key is not there. False: no memory to grow and no room left; the index is
-  // unchanged.
-  bool Insert(uint64_t hash, int64_t key, RowHandle handle) {
-    Bucket* home = SegmentOf(hash).Home(hash);
-    if (home->occupied == Bucket::kFull) return InsertBesideHome(hash, key, handle);
-    Put(home, key, handle);
-    ++size_;
-    return true;
+  // The row of `key`; where it has none, that of an entry added for it, with the handle that
+  // make_handle() returns. kNoRow: make_handle returned it, or there is no memory to grow and no
+  // room left; the index is unchanged then.
+  template <typename MakeHandle>
+  RowHandle FindOrInsert(uint64_t hash, int64_t key, const MakeHandle& make_handle) {
+    for (bool may_grow = true;;) {
+      const Segment segment = SegmentOf(hash);
+      Bucket* const home = segment.Home(hash);
+      const uint16_t pass_bit = Bucket::PassBit(hash);
+      Bucket* bucket = home;
+      Bucket* room = nullptr;  // the first bucket that is not full
+      int displacement = 0;    // of `room` from home; of `bucket`, as long as there is none
+      for (bool searching = true; searching || room == nullptr;) {
+        if (searching) {
+          const uint32_t match = bucket->Match(key);
+          if (match != 0) return bucket->handles[__builtin_ctz(match)];
+          searching = (bucket->passing & pass_bit) != 0;
+        }
+        if (room == nullptr) {
+          if (bucket->occupied != Bucket::kFull) {
+            room = bucket;
+          } else {
+            ++displacement;
+          }
+        }
+        bucket = segment.After(bucket);
+        if (bucket == home) break;
+      }
+      if (displacement > max_displacement_ && may_grow) {
+        may_grow = Grow(hash);
+        continue;
+      }
+      if (room == nullptr) return kNoRow;
+      const RowHandle handle = make_handle();
+      if (handle == kNoRow) return kNoRow;
+      for (Bucket* passed = home; passed != room; passed = segment.After(passed)) {
+        passed->AddPasser(pass_bit);
+      }
+      Put(room, key, handle);
+      ++size_;
+      return handle;
+    }
   }
 
   // Removes the entry of `key`, which must be there.
@@ -225,12 +279,11 @@ class Index {
   static void Place(Segment segment, uint64_t hash, int64_t key, RowHandle handle) {
     Bucket* bucket = segment.Home(hash);
     while (__builtin_expect(bucket->occupied == Bucket::kFull, 0)) {
-      ++bucket->overflowed;
+      bucket->AddPasser(Bucket::PassBit(hash));
       bucket = segment.After(bucket);
     }
     Put(bucket, key, handle);
   }
-  bool InsertBesideHome(uint64_t hash, int64_t key, RowHandle handle);
   // Gives the segment of `hash` more room. False: no memory, or it would not help.
   bool Grow(uint64_t hash);
   void DoubleDirectory();

@@ -32,6 +32,10 @@ int64_t UnhashForTest(uint64_t hash) {
   return static_cast<int64_t>(x);
 }
 
+bool Insert(Index* index, uint64_t hash, int64_t key, RowHandle handle) {
+  return index->FindOrInsert(hash, key, [&] { return handle; }) == handle;
+}
+
 class IndexTest : public ::testing::Test {
  protected:
   IndexTest() { EXPECT_TRUE(index_.Reset(0)); }
@@ -50,7 +54,7 @@ TEST_F(IndexTest, AgreesWithAMapUnderRandomInsertionsAndErasures) {
     const auto it = model.find(key);
     ASSERT_EQ(index_.Find(hash, key), it == model.end() ? kNoRow : it->second);
     if (it == model.end() && random() % 3 != 0) {
-      ASSERT_TRUE(index_.Insert(hash, key, next));
+      ASSERT_TRUE(Insert(&index_, hash, key, next));
       model[key] = next++;
     } else if (it != model.end() && random() % 3 == 0) {
       index_.Erase(hash, key);
@@ -71,21 +75,33 @@ TEST_F(IndexTest, AgreesWithAMapUnderRandomInsertionsAndErasures) {
 }
 
 TEST_F(IndexTest, SearchesEndAfterEverythingWasErased) {
-  for (int64_t key = 0; key < 5000; ++key) ASSERT_TRUE(index_.Insert(HashKey(key), key, 1));
+  for (int64_t key = 0; key < 5000; ++key) ASSERT_TRUE(Insert(&index_, HashKey(key), key, 1));
   for (int64_t key = 0; key < 5000; ++key) index_.Erase(HashKey(key), key);
   index_.ForEachSegment([](Segment segment) {
     for (int b = 0; b < segment.size(); ++b) {
       EXPECT_EQ(segment.buckets()[b].occupied, 0);
-      EXPECT_EQ(segment.buckets()[b].overflowed, 0) << "an erased entry left its count behind";
+      EXPECT_EQ(segment.buckets()[b].passers, 0) << "an erased entry left its count behind";
+      EXPECT_EQ(segment.buckets()[b].passing, 0) << "an erased entry left its bit behind";
     }
   });
   for (int64_t key = 0; key < 5000; ++key) EXPECT_EQ(index_.Find(HashKey(key), key), kNoRow);
 }
 
+TEST_F(IndexTest, AbsentKeysAreKnownFromTheirFirstBucket) {
+  for (int64_t key = 0; key < 100000; ++key) ASSERT_TRUE(Insert(&index_, HashKey(key), key, 1));
+  int64_t past_the_first = 0;
+  for (int64_t key = 100000; key < 200000; ++key) {
+    const uint64_t hash = HashKey(key);
+    const Bucket* home = index_.SegmentOf(hash).Home(hash);
+    past_the_first += (home->passing & Bucket::PassBit(hash)) != 0;
+  }
+  EXPECT_LT(past_the_first, 100000 / 10);
+}
+
 // A handle that happens to be half of a key must not be taken for one.
 TEST_F(IndexTest, HandlesAreNotKeys) {
   for (int64_t key = 0; key < 2000; ++key) {
-    ASSERT_TRUE(index_.Insert(HashKey(key), key, static_cast<RowHandle>(key % 7)));
+    ASSERT_TRUE(Insert(&index_, HashKey(key), key, static_cast<RowHandle>(key % 7)));
   }
   for (uint64_t low = 0; low < 7; ++low) {
     for (uint64_t high = 0; high < 7; ++high) {
@@ -102,7 +118,7 @@ TEST_F(IndexTest, KeysThatCrowdInOneBucketAreKeptWithoutGrowth) {
   std::vector<int64_t> keys;
   for (uint64_t i = 0; i < 150; ++i) keys.push_back(UnhashForTest(i << kBucketBits));
   for (size_t i = 0; i < keys.size(); ++i) {
-    ASSERT_TRUE(index_.Insert(HashKey(keys[i]), keys[i], static_cast<RowHandle>(i)));
+    ASSERT_TRUE(Insert(&index_, HashKey(keys[i]), keys[i], static_cast<RowHandle>(i)));
   }
   for (size_t i = 0; i < keys.size(); ++i) {
     EXPECT_EQ(index_.Find(HashKey(keys[i]), keys[i]), static_cast<RowHandle>(i));
@@ -118,7 +134,7 @@ TEST_F(IndexTest, KeysThatNoSplitTellsApartEndInARefusalAndNoMemoryIsEaten) {
   }
   size_t taken = 0;
   while (taken < keys.size() &&
-         index_.Insert(HashKey(keys[taken]), keys[taken], static_cast<RowHandle>(taken))) {
+         Insert(&index_, HashKey(keys[taken]), keys[taken], static_cast<RowHandle>(taken))) {
     ++taken;
   }
   EXPECT_EQ(taken, static_cast<size_t>(Segment::kWide * Bucket::kSlots));
@@ -130,13 +146,13 @@ TEST_F(IndexTest, KeysThatNoSplitTellsApartEndInARefusalAndNoMemoryIsEaten) {
   // Keys of other segments still find room.
   for (int64_t key = 0; key < 10000; ++key) {
     const uint64_t hash = HashKey(key) | uint64_t{1} << (63 - kShardBits);
-    ASSERT_TRUE(index_.Insert(hash, UnhashForTest(hash), static_cast<RowHandle>(key)));
+    ASSERT_TRUE(Insert(&index_, hash, UnhashForTest(hash), static_cast<RowHandle>(key)));
   }
 }
 
 TEST_F(IndexTest, RebuildKeepsEveryEntry) {
   for (int64_t key = 0; key < 20000; ++key) {
-    ASSERT_TRUE(index_.Insert(HashKey(key), key, static_cast<RowHandle>(key)));
+    ASSERT_TRUE(Insert(&index_, HashKey(key), key, static_cast<RowHandle>(key)));
   }
   const auto rebuilt = index_.Rebuild(100000);
   ASSERT_NE(rebuilt, nullptr);
@@ -149,7 +165,7 @@ TEST_F(IndexTest, RebuildKeepsEveryEntry) {
 
 TEST_F(IndexTest, AWalkMeetsEveryEntryThoughTheIndexGrowsUnderIt) {
   constexpr int64_t kOld = 3000;
-  for (int64_t key = 0; key < kOld; ++key) ASSERT_TRUE(index_.Insert(HashKey(key), key, 1));
+  for (int64_t key = 0; key < kOld; ++key) ASSERT_TRUE(Insert(&index_, HashKey(key), key, 1));
   std::vector<int> seen(kOld);
   uint64_t position = 0;
   int64_t fresh = kOld;
@@ -158,7 +174,7 @@ TEST_F(IndexTest, AWalkMeetsEveryEntryThoughTheIndexGrowsUnderIt) {
     index_.At(position, &next).ForEach([&](int64_t key, RowHandle) {
       if (key < kOld) ++seen[key];
     });
-    for (int i = 0; i < 700; ++i, ++fresh) ASSERT_TRUE(index_.Insert(HashKey(fresh), fresh, 2));
+    for (int i = 0; i < 700; ++i, ++fresh) ASSERT_TRUE(Insert(&index_, HashKey(fresh), fresh, 2));
     position = next;
   } while (position != 0);
   EXPECT_GT(index_.growths(), 10);
@@ -168,7 +184,7 @@ TEST_F(IndexTest, AWalkMeetsEveryEntryThoughTheIndexGrowsUnderIt) {
 TEST_F(IndexTest, LoadStaysHigh) {
   double least = 1.0;
   for (int64_t key = 0; key < 200000; ++key) {
-    ASSERT_TRUE(index_.Insert(HashKey(key), key, 1));
+    ASSERT_TRUE(Insert(&index_, HashKey(key), key, 1));
     if (key > 20000) least = std::min(least, double(index_.size()) / double(index_.capacity()));
   }
   EXPECT_GT(least, 0.66) << "all segments of one index grow at about the same time";

@@ -43,29 +43,57 @@ inline void CopyPieces(uint8_t* to, const uint8_t* from, size_t bytes) {
   }
 }
 
-// kBytes: vector_bytes where it is known at compile time, else 0.
-template <bool kStream, size_t kBytes>
-class Loop {
+// The steps in which a key is searched (prefetch.h), for any number of keys at once. What is found
+// goes to sink.Found(i, view, handle); sink.NotAtHome(i) says before that it is not in the home
+// bucket. kWillInsert: what is absent will be inserted, into the next bucket if its home is full.
+template <class Sink, bool kWillInsert>
+class Search {
  public:
-  explicit Loop(const LookupRun& run_in) : run(run_in) {}
+  Search(const int64_t* keys, const ShardView* views, const ShardMap* map, Sink* sink)
+      : keys_(keys), views_(views), map_(map), sink_(sink) {}
 
-  int64_t Run() {
-    const int64_t n = run.n;
-    const int64_t ahead = std::min(KeysAhead(bytes), n);
-    const int64_t half = ahead / 2;
-    for (int64_t i = 0; i < n; ++i) {
-      if (i >= 2 * ahead) Use(i - 2 * ahead);
-      Start(i);
-      if (i >= ahead) Follow(i - ahead);
-      if (i >= ahead + half) Chase(i - ahead - half);
+  void Start(int64_t i) {
+    Pending& key = ring_[i & kMask];
+    const uint64_t hash = HashKey(keys_[i]);
+    key.view = &views_[ShardOf(*map_, hash)];
+    key.segment = key.view->SegmentOf(hash);
+    key.bucket = key.segment.Home(hash);
+    key.pass_bit = Bucket::PassBit(hash);
+    __builtin_prefetch(key.bucket);
+  }
+
+  // Searches the home bucket.
+  void Follow(int64_t i) {
+    Pending& key = ring_[i & kMask];
+    const uint32_t match = key.bucket->Match(keys_[i]);
+    if (match != 0) {
+      sink_->Found(i, *key.view, key.bucket->handles[__builtin_ctz(match)]);
+      key.bucket = nullptr;
+      if (kWillInsert) key.room = nullptr;
+      return;
     }
-    for (int64_t i = n; i < n + 2 * ahead; ++i) {
-      if (i >= 2 * ahead) Use(i - 2 * ahead);
-      if (i < n + ahead) Follow(i - ahead);
-      if (i >= ahead + half && i < n + ahead + half) Chase(i - ahead - half);
+    sink_->NotAtHome(i);
+    const bool passed = (key.bucket->passing & key.pass_bit) != 0;
+    const bool full = key.bucket->occupied == Bucket::kFull;
+    const Bucket* next = key.segment.After(key.bucket);
+    if (passed || (kWillInsert && full)) __builtin_prefetch(next);
+    key.bucket = passed ? next : nullptr;
+    if (kWillInsert) key.room = full ? next : nullptr;
+  }
+
+  // Searches where the home bucket has overflowed to: for one key in five.
+  void Chase(int64_t i) {
+    Pending& key = ring_[i & kMask];
+    if (kWillInsert && key.room != nullptr && key.room->occupied == Bucket::kFull) {
+      const Bucket* bucket = key.room;
+      for (int b = 0; b < 4; ++b) {
+        bucket = key.segment.After(bucket);
+        __builtin_prefetch(bucket);
+      }
     }
-    if (kStream) _mm_sfence();
-    return misses;
+    if (key.bucket == nullptr) return;
+    const RowHandle handle = key.segment.Find(key.bucket, key.pass_bit, keys_[i]);
+    if (handle != kNoRow) sink_->Found(i, *key.view, handle);
   }
 
  private:
@@ -73,51 +101,54 @@ class Loop {
     Segment segment;
     const Bucket* bucket;  // to be searched, on its way into the cache; null: the search has ended
     const ShardView* view;
-    const uint8_t* body;  // null: not found, so far
+    const Bucket* room;  // kWillInsert: after a home bucket that is full
+    uint16_t pass_bit;
   };
 
-  void Start(int64_t i) {
-    Pending& key = ring[i & kMask];
-    const uint64_t hash = HashKey(run.keys[i]);
-    key.view = &run.views[ShardOf(*run.map, hash)];
-    key.segment = key.view->SegmentOf(hash);
-    key.bucket = key.segment.Home(hash);
-    __builtin_prefetch(key.bucket);
-  }
+  static constexpr int64_t kMask = 2 * kMaxAhead - 1;
+  const int64_t* const keys_;
+  const ShardView* const views_;
+  const ShardMap* const map_;
+  Sink* const sink_;
+  Pending ring_[2 * kMaxAhead];
+};
 
-  // Searches the home bucket.
-  void Follow(int64_t i) {
-    Pending& key = ring[i & kMask];
-    const uint32_t match = key.bucket->Match(run.keys[i]);
-    if (match != 0) {
-      Found(&key, key.bucket->handles[__builtin_ctz(match)]);
-      return;
+// kBytes: vector_bytes where it is known at compile time, else 0.
+template <bool kStream, size_t kBytes>
+class LookupLoop {
+ public:
+  explicit LookupLoop(const LookupRun& run_in) : run(run_in) {}
+
+  int64_t Run() {
+    Search<LookupLoop, /*kWillInsert=*/false> search(run.keys, run.views, run.map, this);
+    const int64_t n = run.n;
+    const int64_t ahead = std::min(KeysAhead(bytes), n);
+    const int64_t half = ahead / 2;
+    for (int64_t i = 0; i < n; ++i) {
+      if (i >= 2 * ahead) Use(i - 2 * ahead);
+      search.Start(i);
+      if (i >= ahead) search.Follow(i - ahead);
+      if (i >= ahead + half) search.Chase(i - ahead - half);
     }
-    key.body = nullptr;
-    if (key.bucket->overflowed == 0) {
-      key.bucket = nullptr;
-      return;
+    for (int64_t i = n; i < n + 2 * ahead; ++i) {
+      if (i >= 2 * ahead) Use(i - 2 * ahead);
+      if (i < n + ahead) search.Follow(i - ahead);
+      if (i >= ahead + half && i < n + ahead + half) search.Chase(i - ahead - half);
     }
-    key.bucket = key.segment.After(key.bucket);
-    __builtin_prefetch(key.bucket);
+    if (kStream) _mm_sfence();
+    return misses;
   }
 
-  // Searches where the home bucket has overflowed to: for one key in five.
-  void Chase(int64_t i) {
-    Pending& key = ring[i & kMask];
-    if (key.bucket == nullptr) return;
-    const RowHandle handle = key.segment.Find(key.bucket, run.keys[i]);
-    if (handle != kNoRow) Found(&key, handle);
+  void Found(int64_t i, const ShardView& view, RowHandle handle) {
+    const uint8_t* body = view.Body(handle);
+    bodies[i & kMask] = body;
+    PrefetchLines(body, prefetched);
   }
+  void NotAtHome(int64_t i) { bodies[i & kMask] = nullptr; }
 
-  void Found(Pending* key, RowHandle handle) {
-    key->bucket = nullptr;
-    key->body = key->view->Body(handle);
-    PrefetchLines(key->body, prefetched);
-  }
-
+ private:
   void Use(int64_t i) {
-    const uint8_t* body = ring[i & kMask].body;
+    const uint8_t* body = bodies[i & kMask];
     if (body == nullptr) {
       run.missed[misses++] = static_cast<uint32_t>(i);
       return;
@@ -136,16 +167,38 @@ class Loop {
   const size_t prefetched = std::min<size_t>(bytes, 512);
   int64_t misses = 0;
   static constexpr int64_t kMask = 2 * kMaxAhead - 1;
-  Pending ring[2 * kMaxAhead];
+  const uint8_t* bodies[2 * kMaxAhead];  // null: not found, so far
 };
 
 template <size_t kBytes>
 int64_t Lookup(const LookupRun& run) {
-  if (run.stream) return Loop<true, kBytes>(run).Run();
-  return Loop<false, kBytes>(run).Run();
+  if (run.stream) return LookupLoop<true, kBytes>(run).Run();
+  return LookupLoop<false, kBytes>(run).Run();
+}
+
+struct PlaceSink {
+  Place* places;
+  void Found(int64_t i, const ShardView& view, RowHandle handle) {
+    places[i] = {view.Body(handle), view.Meta(handle)};
+  }
+  void NotAtHome(int64_t i) { places[i] = {}; }
+};
+
+void Locate(const LocateRun& run) {
+  PlaceSink sink{run.places};
+  Search<PlaceSink, /*kWillInsert=*/true> search(run.keys, run.views, run.map, &sink);
+  const int64_t ahead = kMaxAhead;
+  const int64_t half = ahead / 2;
+  for (int64_t i = 0; i < run.n + ahead + half; ++i) {
+    if (i < run.n) search.Start(i);
+    if (i >= ahead && i < run.n + ahead) search.Follow(i - ahead);
+    if (i >= ahead + half) search.Chase(i - ahead - half);
+  }
 }
 
 }  // namespace
+
+LocateFn LocateKernel() { return Locate; }
 
 LookupFn LookupKernel(size_t vector_bytes) {
   switch (vector_bytes) {

@@ -1,5 +1,5 @@
-// The inner loop of Table::Lookup, compiled once per instruction set: x86-64-v2, v3 and v4. The
-// levels differ in speed alone (lookup_kernels_test.cc compares them).
+// The inner loops that search the index, compiled once per instruction set: x86-64-v2, v3 and v4.
+// The levels differ in speed alone (lookup_kernels_test.cc compares them).
 #ifndef TF_OPS_EMBEDDING_TABLE_LOOKUP_KERNELS_H_
 #define TF_OPS_EMBEDDING_TABLE_LOOKUP_KERNELS_H_
 
@@ -19,20 +19,28 @@ struct ShardView {
       : directory(index.directory()),
         slabs(rows.slabs()),
         body_bytes(static_cast<uint32_t>(rows.body_bytes())),
+        metas(static_cast<uint32_t>(rows.metas_offset())),
         directory_shift(static_cast<uint8_t>(index.shift())),
         row_shift(static_cast<uint8_t>(rows.shift())) {}
 
   Segment SegmentOf(uint64_t hash) const {
     return directory[Index::DirectoryPlace(hash, directory_shift)];
   }
-  const uint8_t* Body(RowHandle handle) const {
-    const RowHandle place = handle & ((RowHandle{1} << row_shift) - 1);
-    return slabs[handle >> row_shift] + size_t{place} * body_bytes;
+  uint8_t* Body(RowHandle handle) const {
+    return slabs[handle >> row_shift] + size_t{PlaceInSlab(handle)} * body_bytes;
+  }
+  RowMeta* Meta(RowHandle handle) const {
+    return reinterpret_cast<RowMeta*>(slabs[handle >> row_shift] + metas) + PlaceInSlab(handle);
+  }
+
+  RowHandle PlaceInSlab(RowHandle handle) const {
+    return handle & ((RowHandle{1} << row_shift) - 1);
   }
 
   const Segment* directory;
   uint8_t* const* slabs;
   uint32_t body_bytes;
+  uint32_t metas;  // offset in a slab
   uint8_t directory_shift;
   uint8_t row_shift;
 };
@@ -51,15 +59,34 @@ struct LookupRun {
 // Returns how many were missed.
 using LookupFn = int64_t (*)(const LookupRun& run);
 
+// Where a row is. The addresses stay until the row is erased or its shard compacted.
+struct Place {
+  uint8_t* body;  // null: nowhere
+  RowMeta* meta;
+};
+
+struct LocateRun {
+  const int64_t* keys;  // (n)
+  int64_t n;
+  const ShardView* views;
+  const ShardMap* map;
+  Place* places;  // (n): written
+};
+
+using LocateFn = void (*)(const LocateRun& run);
+
 namespace v2 {
 LookupFn LookupKernel(size_t vector_bytes);
-}
+LocateFn LocateKernel();
+}  // namespace v2
 namespace v3 {
 LookupFn LookupKernel(size_t vector_bytes);
-}
+LocateFn LocateKernel();
+}  // namespace v3
 namespace v4 {
 LookupFn LookupKernel(size_t vector_bytes);
-}
+LocateFn LocateKernel();
+}  // namespace v4
 
 }  // namespace embedding
 }  // namespace taco

@@ -49,7 +49,7 @@ class LookupKernelTest : public ::testing::TestWithParam<size_t> {
       const uint64_t hash = HashKey(key);
       const int s = ShardOf(map_, hash);
       const RowHandle handle = rows_[s]->Allocate();
-      EXPECT_TRUE(indexes_[s]->Insert(hash, key, handle));
+      EXPECT_EQ(indexes_[s]->FindOrInsert(hash, key, [&] { return handle; }), handle);
       std::string& row = model_[key];
       for (size_t b = 0; b < vector_bytes_; ++b) row.push_back(static_cast<char>(random()));
       std::memcpy(rows_[s]->Body(handle), row.data(), vector_bytes_);

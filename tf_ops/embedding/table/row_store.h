@@ -128,7 +128,8 @@ class RowStore {
   uint32_t free_rows() const { return free_rows_; }
   uint32_t live_rows() const { return end_ - free_rows_; }
   size_t bytes() const { return slabs_.size() * arena_->slab_bytes(); }
-  // For a reader that keeps the parts of Body() at hand.
+  // For a reader that keeps the parts of Body() and Meta() at hand.
+  size_t metas_offset() const { return metas_; }
   uint8_t* const* slabs() const { return slabs_.data(); }
   int shift() const { return shift_; }
 

@@ -9,15 +9,18 @@
 
 #include "tf_ops/embedding/table/index.h"
 #include "tf_ops/embedding/table/row_store.h"
-#include "tf_ops/embedding/table/rw_lock.h"
 #include "tf_ops/embedding/table/side_buffer.h"
 
 namespace taco {
 namespace embedding {
 
-struct alignas(64) Shard {
-  mutable RwLock lock;  // guards all that follows
+// Neighbours that share a lock: a call that visits its keys in their own order holds those of all
+// its shards at once, and few are taken sooner than many.
+inline constexpr int kShardsPerLock = 2;
+inline constexpr int kNumLocks = kNumShards / kShardsPerLock;
 
+// Guarded by its lock (shard_locks.h), but for what says otherwise.
+struct alignas(64) Shard {
   std::unique_ptr<RowStore> rows;
   std::unique_ptr<Index> index;
   int64_t inserts = 0;
@@ -52,27 +55,20 @@ struct alignas(64) Shard {
     side->Push(Header(key, handle), rows->Body(handle), rows->body_bytes());
   }
 
-  // A row for a key that is absent, entered in the index: its counters at zero, its body yet to be
-  // written. kNoRow: no memory.
-  RowHandle Insert(uint64_t hash, int64_t key) {
-    const RowHandle handle = rows->Allocate();
-    if (handle == kNoRow) return kNoRow;
-    *rows->Meta(handle) = {0, 0};
-    if (!index->Insert(hash, key, handle)) {
-      rows->Free(handle);
-      return kNoRow;
-    }
-    // Born after the snapshot's moment, in the place of a row that it has already got.
-    if (side != nullptr && Unscanned(handle)) MarkDone(handle);
-    ++inserts;
-    return handle;
-  }
-
-  // The key's row; a new one as by Insert, and *fresh, where it has none.
+  // The key's row. Where it has none, and *fresh: a new one, entered in the index, its counters at
+  // zero, its body yet to be written. kNoRow: no memory.
   RowHandle FindOrInsert(uint64_t hash, int64_t key, bool* fresh) {
-    const RowHandle handle = index->Find(hash, key);
-    *fresh = handle == kNoRow;
-    return *fresh ? Insert(hash, key) : handle;
+    *fresh = false;
+    return index->FindOrInsert(hash, key, [&] {
+      const RowHandle handle = rows->Allocate();
+      if (handle == kNoRow) return kNoRow;
+      *fresh = true;
+      *rows->Meta(handle) = {0, 0};
+      // Born after the snapshot's moment, in the place of a row that it has already got.
+      if (side != nullptr && Unscanned(handle)) MarkDone(handle);
+      ++inserts;
+      return handle;
+    });
   }
 
   void Erase(uint64_t hash, int64_t key, RowHandle handle) {

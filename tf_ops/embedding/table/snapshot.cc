@@ -24,9 +24,9 @@ struct Snapshot::State {
 
   ~State() {
     side.Abandon();
-    for (Shard& shard : impl->shards) {
-      std::lock_guard<RwLock> lock(shard.lock);
-      Release(&shard);
+    for (int s = 0; s < kNumShards; ++s) {
+      std::lock_guard<RwLock> lock(impl->locks.Of(s));
+      Release(&impl->shards[s]);
     }
     impl->ReleaseStructure();
   }
@@ -40,8 +40,9 @@ struct Snapshot::State {
   // Marks the moment. Structure slot and gate are held.
   int64_t Mark() {
     int64_t rows = 0;
-    for (Shard& shard : impl->shards) {
-      std::lock_guard<RwLock> lock(shard.lock);
+    for (int s = 0; s < kNumShards; ++s) {
+      std::lock_guard<RwLock> lock(impl->locks.Of(s));
+      Shard& shard = impl->shards[s];
       shard.side = &side;
       shard.scan_next = 0;
       shard.scan_end = shard.rows->end();
@@ -99,7 +100,7 @@ bool Snapshot::Next(RowBatch* batch) {
     }
     if (state.current == kNumShards) return false;
     Shard& shard = state.impl->shards[state.current];
-    std::shared_lock<RwLock> lock(shard.lock, std::try_to_lock);
+    std::shared_lock<RwLock> lock(state.impl->locks.Of(state.current), std::try_to_lock);
     if (!lock.owns_lock()) {
       // A writer is in this shard. It may be waiting for room in the side buffer, so this thread
       // must not wait for the writer.

@@ -80,6 +80,30 @@ Status Table::Impl::InitShards(int64_t rows) {
   return OkStatus();
 }
 
+void Table::Impl::Mutate(const int64_t* keys, int64_t n, Executor* executor,
+                         const GroupWork& work) {
+  if (n <= 0) return;
+  InlineExecutor inline_executor;
+  if (n <= kInlineBatch) executor = &inline_executor;
+  std::unique_ptr<BatchPlan> plan;
+  {
+    std::lock_guard<std::mutex> lock(pool_mu);
+    if (!plan_pool.empty()) {
+      plan = std::move(plan_pool.back());
+      plan_pool.pop_back();
+    }
+  }
+  if (plan == nullptr) plan = std::make_unique<BatchPlan>();
+  const ShardGroups& groups = ShardGroups::For(executor->parallelism());
+  plan->Make(keys, n, groups, executor);
+  executor->Run(groups.count(), [&](int64_t g) {
+    const Group group = plan->group(static_cast<int>(g));
+    if (group.count > 0) work(group);
+  });
+  std::lock_guard<std::mutex> lock(pool_mu);
+  plan_pool.push_back(std::move(plan));
+}
+
 Status Table::Impl::OutOfMemory() const {
   return ResourceExhausted("embedding table '" + options.name +
                            "' could not get memory from the system. Rows inserted so far are kept. "
@@ -148,9 +172,9 @@ RowLayout Table::layout() const {
 
 int64_t Table::size() const {
   int64_t rows = 0;
-  for (const Shard& shard : impl_->shards) {
-    std::shared_lock<RwLock> lock(shard.lock);
-    rows += shard.index->size();
+  for (int s = 0; s < kNumShards; ++s) {
+    std::shared_lock<RwLock> lock(impl_->locks.Of(s));
+    rows += impl_->shards[s].index->size();
   }
   return rows;
 }
@@ -194,8 +218,9 @@ TableStats Table::Stats() const {
   const RowLayout row = layout();
   int64_t capacity = 0;
   ProbeSample probes;
-  for (const Shard& shard : impl_->shards) {
-    std::shared_lock<RwLock> lock(shard.lock);
+  for (int s = 0; s < kNumShards; ++s) {
+    std::shared_lock<RwLock> lock(impl_->locks.Of(s));
+    const Shard& shard = impl_->shards[s];
     stats.rows += shard.index->size();
     capacity += shard.index->capacity();
     stats.index_bytes += shard.index->bytes();
@@ -222,8 +247,9 @@ TableStats Table::Stats() const {
 
 Status Table::Clear() {
   StructuralChange change(impl_.get());
-  for (Shard& shard : impl_->shards) {
-    std::lock_guard<RwLock> lock(shard.lock);
+  for (int s = 0; s < kNumShards; ++s) {
+    std::lock_guard<RwLock> lock(impl_->locks.Of(s));
+    Shard& shard = impl_->shards[s];
     shard.erases += shard.index->size();
     auto fresh = std::make_unique<Index>(&impl_->segment_arenas, MaxDisplacement(impl_->layout));
     if (!fresh->Reset(0)) return impl_->OutOfMemory();
@@ -236,9 +262,8 @@ Status Table::Clear() {
 Status Table::Shrink(Executor* executor) {
   StructuralChange change(impl_.get());
   executor->Run(kNumShards, [this](int64_t s) {
-    Shard& shard = impl_->shards[s];
-    std::lock_guard<RwLock> lock(shard.lock);
-    shard.Compact();
+    std::lock_guard<RwLock> lock(impl_->locks.Of(static_cast<int>(s)));
+    impl_->shards[s].Compact();
   });
   return OkStatus();
 }
@@ -248,7 +273,7 @@ void Table::Reserve(int64_t rows) {
   StructuralChange change(impl_.get());
   for (int s = 0; s < kNumShards; ++s) {
     Shard& shard = impl_->shards[s];
-    std::lock_guard<RwLock> lock(shard.lock);
+    std::lock_guard<RwLock> lock(impl_->locks.Of(s));
     const int64_t wanted = ShardRows(rows, s);
     if (shard.index->capacity() * 3 >= wanted * 4) continue;
     // If there is no memory, growth will ask again, piece by piece.
@@ -270,7 +295,7 @@ Status Table::Impl::Relayout(const OptimizerSpec& spec) {
   }
   for (int s = 0; s < kNumShards; ++s) {
     Shard& shard = shards[s];
-    std::lock_guard<RwLock> lock(shard.lock);
+    std::lock_guard<RwLock> lock(locks.Of(s));
     shard.Compact();
     for (RowHandle handle = 0; handle < shard.rows->end(); ++handle) {
       uint8_t* body = stores[s]->Body(handle);

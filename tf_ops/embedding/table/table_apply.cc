@@ -1,14 +1,15 @@
 // Table::Apply: one fused optimizer step on the rows of a batch.
 //
-// Per shard, under its lock: duplicates are found with a small hash set of the shard's own keys,
-// their gradients summed in float32 in order of position, and each distinct row is then found (or
-// inserted at its initial value) and updated in one visit.
+// Per group of shards: duplicates are found with a small hash set of the group's own keys; then
+// each distinct row is found, or inserted at its initial value, and updated by the sum of its
+// gradients, which are added in float32 in order of position.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstring>
 #include <shared_mutex>
 
+#include "tf_ops/embedding/table/row_visit.h"
 #include "tf_ops/embedding/table/table_impl.h"
 
 namespace taco {
@@ -17,33 +18,35 @@ namespace {
 
 constexpr uint32_t kNone = 0xFFFFFFFFu;
 
-// The distinct keys of one shard's items. first[u] is the first item of distinct key u;
-// next[position] links the positions (within the shard's items) that share a key, in order.
+// The distinct keys of one group, in order of their first place (index among the group's keys).
 struct Distinct {
-  std::vector<uint32_t> slots;  // open addressing: position of a distinct key's first item
-  std::vector<uint32_t> firsts;
-  std::vector<uint32_t> next;
-  std::vector<uint32_t> last;  // by position of the first: the end of its chain
+  std::vector<int64_t> keys;
+  std::vector<uint32_t> firsts;  // by distinct key: its first place
+  std::vector<uint32_t> next;    // by place: the next one of the same key, or kNone
+  std::vector<uint32_t> last;    // by distinct key: its last place
+  std::vector<uint32_t> slots;   // open addressing: number of a distinct key
 
-  void Find(const BatchItem* items, int64_t count) {
+  void Find(const Group& group) {
     size_t size = 16;
-    while (static_cast<int64_t>(size) < 2 * count) size *= 2;
+    while (static_cast<int64_t>(size) < 2 * group.count) size *= 2;
     slots.assign(size, kNone);
+    next.assign(group.count, kNone);
+    keys.clear();
     firsts.clear();
-    next.assign(count, kNone);
-    last.resize(count);
-    for (uint32_t p = 0; p < count; ++p) {
-      const int64_t key = items[p].key;
+    last.clear();
+    for (uint32_t place = 0; place < group.count; ++place) {
+      const int64_t key = group.keys[place];
       size_t slot = (HashKey(key) >> 3) & (size - 1);
-      while (slots[slot] != kNone && items[slots[slot]].key != key) slot = (slot + 1) & (size - 1);
-      if (slots[slot] == kNone) {
-        slots[slot] = p;
-        last[p] = p;
-        firsts.push_back(p);
+      while (slots[slot] != kNone && keys[slots[slot]] != key) slot = (slot + 1) & (size - 1);
+      const uint32_t number = slots[slot];
+      if (number == kNone) {
+        slots[slot] = static_cast<uint32_t>(keys.size());
+        keys.push_back(key);
+        firsts.push_back(place);
+        last.push_back(place);
       } else {
-        const uint32_t first = slots[slot];
-        next[last[first]] = p;
-        last[first] = p;
+        next[last[number]] = place;
+        last[number] = place;
       }
     }
   }
@@ -56,33 +59,42 @@ struct Gradients {
   LoadFn load;
   LoadFn load_add;
 
-  const uint8_t* Row(const BatchItem& item) const {
-    return rows + item.position * (dim * ValueBytes(type));
-  }
+  size_t row_bytes() const { return dim * ValueBytes(type); }
+  const uint8_t* Row(size_t position) const { return rows + position * row_bytes(); }
 
-  // The sum over the chain that starts at position p. Points into the batch where it can, else to
+  // The sum over the gradients of a distinct key. Points into the batch where it can, else to
   // `sum`.
-  const float* Sum(const Distinct& distinct, const BatchItem* items, uint32_t p, float* sum,
+  const float* Sum(const Group& group, const Distinct& distinct, int64_t number, float* sum,
                    uint32_t* count) const {
+    const uint32_t first = distinct.firsts[number];
     *count = 1;
-    if (distinct.next[p] == kNone && type == ValueType::kFloat32) {
-      return reinterpret_cast<const float*>(Row(items[p]));
+    const uint8_t* row = Row(group.position(first));
+    if (distinct.next[first] == kNone && type == ValueType::kFloat32) {
+      return reinterpret_cast<const float*>(row);
     }
-    load(Row(items[p]), sum, dim);
-    for (uint32_t q = distinct.next[p]; q != kNone; q = distinct.next[q]) {
-      load_add(Row(items[q]), sum, dim);
+    load(row, sum, dim);
+    for (uint32_t place = distinct.next[first]; place != kNone; place = distinct.next[place]) {
+      load_add(Row(group.position(place)), sum, dim);
       ++*count;
     }
     return sum;
   }
 };
 
-// What LAMB remembers of one shard between its two passes.
+// What LAMB remembers between its two passes.
 struct LambPass {
-  std::vector<int64_t> keys;      // one per row updated
-  std::vector<float> directions;  // (rows, dim)
-  double weight_sq = 0.0;
-  double update_sq = 0.0;
+  struct OfGroup {
+    Group group;  // with the keys that were updated
+    std::vector<int64_t> keys;
+    std::vector<float> directions;  // (keys, dim)
+  };
+  // Sums of squares by shard: their order must not depend on how the shards are grouped.
+  struct OfShard {
+    double weights = 0.0;
+    double updates = 0.0;
+  };
+  std::array<OfGroup, ShardGroups::kMax> of_group;
+  std::array<OfShard, kNumShards> of_shard;
 };
 
 void Touch(RowMeta* meta, uint32_t count, int64_t step) {
@@ -112,84 +124,91 @@ Status Table::Apply(const int64_t* keys, int64_t n, ValueType grad_type, const v
   const bool lamb = spec.kind == OptimizerKind::kLamb;
   const UpdateRowFn update = lamb ? nullptr : GetUpdateRow(spec, layout.value_type);
   const LambDirectionFn direction = lamb ? GetLambDirection(layout.value_type) : nullptr;
-  std::array<LambPass, kNumShards> passes;
+  const std::unique_ptr<LambPass> pass = lamb ? std::make_unique<LambPass>() : nullptr;
   std::atomic<bool> no_memory{false};
 
-  impl_->Mutate(keys, n, executor, [&](Shard* shard, const BatchItem* items, int64_t count) {
+  impl_->Mutate(keys, n, executor, [&](const Group& group) {
     static thread_local Distinct reused;
     Distinct& distinct = reused;  // one call for its address, not one an access
+    distinct.Find(group);
+    const int64_t count = static_cast<int64_t>(distinct.keys.size());
     std::vector<float> sum(layout.dim);
-    distinct.Find(items, count);
-    LambPass* pass = lamb ? &passes[shard - impl_->shards.data()] : nullptr;
-    const int64_t rows = static_cast<int64_t>(distinct.firsts.size());
-    if (lamb) {
-      pass->keys.reserve(rows);
-      pass->directions.reserve(rows * layout.dim);
-    }
-    const size_t gradient_bytes = std::min<size_t>(layout.dim * ValueBytes(grad_type), 512);
-    const auto start = [&](int64_t u) {
-      const BatchItem& item = items[distinct.firsts[u]];
-      PrefetchLines(gradients.Row(item), gradient_bytes);
-      return item.key;
+    const auto insert = [&](int64_t i, Shard* shard, uint64_t hash) -> Place {
+      bool fresh;
+      const RowHandle handle = shard->FindOrInsert(hash, distinct.keys[i], &fresh);
+      if (handle == kNoRow) {
+        no_memory = true;
+        return {};
+      }
+      const Place place{shard->rows->Body(handle), shard->rows->Meta(handle)};
+      InitializeVector(impl_->options.initializer, impl_->table_id, distinct.keys[i],
+                       layout.value_type, layout.dim, place.body);
+      impl_->FinishRow(place.body);
+      return place;
     };
-    VisitPrefetched(*shard, rows, start, [&](int64_t u, uint64_t hash, RowHandle handle) {
-      const uint32_t first = distinct.firsts[u];
-      const int64_t key = items[first].key;
-      uint8_t* body;
-      if (handle != kNoRow) {
-        shard->Preserve(key, handle);
-        body = shard->rows->Body(handle);
-      } else {
-        handle = shard->Insert(hash, key);
-        if (handle == kNoRow) {
-          no_memory = true;
-          return;
-        }
-        body = shard->rows->Body(handle);
-        InitializeVector(impl_->options.initializer, impl_->table_id, key, layout.value_type,
-                         layout.dim, body);
-        impl_->FinishRow(body);
+    const auto each = [&](const RowVisitor::Block& block, const auto& change) {
+      for (int64_t i = 0; i < block.n; ++i) {
+        PrefetchPlace(block.places[i + RowVisitor::kAhead], layout.body_bytes);
+        const Place& place = block.places[i];
+        if (place.body == nullptr) continue;
+        uint32_t times = 0;
+        const float* grad = gradients.Sum(group, distinct, block.first + i, sum.data(), &times);
+        change(block.first + i, place, grad);
+        Touch(place.meta, times, step.step);
       }
-      uint32_t times = 0;
-      const float* grad = gradients.Sum(distinct, items, first, sum.data(), &times);
-      if (!lamb) {
-        update(body, layout.BodySlots(body), grad, layout.dim, constants);
-      } else {
-        const size_t at = pass->directions.size();
-        pass->directions.resize(at + layout.dim);
-        direction(body, layout.BodySlots(body), grad, layout.dim, constants,
-                  pass->directions.data() + at, &pass->weight_sq, &pass->update_sq);
-        pass->keys.push_back(key);
-      }
-      Touch(shard->rows->Meta(handle), times, step.step);
+    };
+    RowVisitor visitor(impl_.get(), group);
+    if (!lamb) {
+      visitor.Visit(distinct.keys.data(), count, insert, [&](const RowVisitor::Block& block) {
+        each(block, [&](int64_t, const Place& place, const float* grad) {
+          update(place.body, layout.BodySlots(place.body), grad, layout.dim, constants);
+        });
+      });
+      return;
+    }
+    LambPass::OfGroup& remembered = pass->of_group[group.number];
+    remembered.group = group;
+    remembered.keys.reserve(count);
+    remembered.directions.reserve(count * layout.dim);
+    visitor.Visit(distinct.keys.data(), count, insert, [&](const RowVisitor::Block& block) {
+      each(block, [&](int64_t number, const Place& place, const float* grad) {
+        const int64_t key = distinct.keys[number];
+        LambPass::OfShard& squares = pass->of_shard[ShardOf(GlobalShardMap(), HashKey(key))];
+        const size_t at = remembered.directions.size();
+        remembered.directions.resize(at + layout.dim);
+        direction(place.body, layout.BodySlots(place.body), grad, layout.dim, constants,
+                  remembered.directions.data() + at, &squares.weights, &squares.updates);
+        remembered.keys.push_back(key);
+      });
     });
   });
 
   if (lamb) {
     double weight_sq = 0.0;
     double update_sq = 0.0;
-    for (const LambPass& pass : passes) {
-      weight_sq += pass.weight_sq;
-      update_sq += pass.update_sq;
+    for (const LambPass::OfShard& squares : pass->of_shard) {
+      weight_sq += squares.weights;
+      update_sq += squares.updates;
     }
     const float ratio = weight_sq > 0.0 && update_sq > 0.0
                             ? static_cast<float>(std::sqrt(weight_sq / update_sq))
                             : 1.0f;
     const float scale = -(ratio * step.learning_rate);
     const AddScaledFn add = GetAddScaled(layout.value_type);
-    executor->Run(kNumShards, [&](int64_t s) {
-      if (passes[s].keys.empty()) return;
-      Shard& shard = impl_->shards[s];
-      std::lock_guard<RwLock> lock(shard.lock);
-      for (size_t i = 0; i < passes[s].keys.size(); ++i) {
-        // Found again: another thread may have erased or moved it since.
-        const int64_t key = passes[s].keys[i];
-        const RowHandle handle = shard.index->Find(HashKey(key), key);
-        if (handle == kNoRow) continue;
-        shard.Preserve(key, handle);
-        add(shard.rows->Body(handle), passes[s].directions.data() + i * layout.dim, scale,
-            layout.dim);
-      }
+    executor->Run(ShardGroups::kMax, [&](int64_t g) {
+      const LambPass::OfGroup& done = pass->of_group[g];
+      if (done.keys.empty()) return;
+      // Found again: another thread may have erased or moved rows since.
+      const auto absent = [](int64_t, Shard*, uint64_t) { return Place{}; };
+      const auto write = [&](const RowVisitor::Block& block) {
+        for (int64_t i = 0; i < block.n; ++i) {
+          if (block.places[i].body == nullptr) continue;
+          add(block.places[i].body, done.directions.data() + (block.first + i) * layout.dim, scale,
+              layout.dim);
+        }
+      };
+      RowVisitor(impl_.get(), done.group)
+          .Visit(done.keys.data(), static_cast<int64_t>(done.keys.size()), absent, write);
     });
   }
   return no_memory ? impl_->OutOfMemory() : OkStatus();

@@ -1,6 +1,5 @@
 // Table::Lookup: batches under shared locks; the inner loop is in lookup_kernels.cc.
 #include <algorithm>
-#include <bitset>
 #include <cstring>
 
 #include "tf_ops/embedding/table/lookup_kernels.h"
@@ -11,33 +10,12 @@ namespace taco {
 namespace embedding {
 namespace {
 
-// Keys looked up under one hold of the locks: long enough that taking 64 locks costs a percent or
-// two, short enough that a writer waits some 0.2 ms.
+// Keys looked up under one hold of the locks: long enough that taking them all costs a percent,
+// short enough that a writer waits some 0.2 ms.
 constexpr int64_t kKeysPerHold = 8192;
 
 // Work is shared out in pieces of at least this many keys.
 constexpr int64_t kKeysPerTask = 2048;
-
-using ShardSet = std::bitset<kNumShards>;
-
-class SharedLocks {
- public:
-  SharedLocks(const std::array<Shard, kNumShards>& shards, const ShardSet& wanted)
-      : shards_(shards), wanted_(wanted) {
-    for (int s = 0; s < kNumShards; ++s) {
-      if (wanted_[s]) shards_[s].lock.lock_shared();
-    }
-  }
-  ~SharedLocks() {
-    for (int s = 0; s < kNumShards; ++s) {
-      if (wanted_[s]) shards_[s].lock.unlock_shared();
-    }
-  }
-
- private:
-  const std::array<Shard, kNumShards>& shards_;
-  const ShardSet wanted_;
-};
 
 // Outputs from this size on are written around the cache: an ordinary store first reads the line
 // that it is about to overwrite, and a large output would push the table out.
@@ -82,11 +60,10 @@ struct Reader {
   }
 
   // Looks up keys[first .. end), the locks of their shards being held. Returns the hits.
-  int64_t Hold(int64_t first, int64_t end, const ShardSet& locked) const {
+  int64_t Hold(int64_t first, int64_t end, const LockSet& held) const {
     ShardView views[kNumShards];
-    for (int s = 0; s < kNumShards; ++s) {
-      if (locked[s]) views[s] = ShardView(*impl.shards[s].index, *impl.shards[s].rows);
-    }
+    held.ForEachShard(
+        [&](int s) { views[s] = ShardView(*impl.shards[s].index, *impl.shards[s].rows); });
     uint32_t missed[kKeysPerHold];
     LookupRun run;
     run.keys = keys + first;
@@ -111,15 +88,9 @@ struct Reader {
     int64_t found = 0;
     while (first < end) {
       const int64_t hold_end = std::min(end, first + kKeysPerHold);
-      ShardSet wanted;
-      if (hold_end - first < kNumShards) {
-        for (int64_t i = first; i < hold_end; ++i) {
-          wanted.set(ShardOf(GlobalShardMap(), HashKey(keys[i])));
-        }
-      } else {
-        wanted.set();
-      }
-      SharedLocks locks(impl.shards, wanted);
+      const LockSet wanted =
+          LockSet::OfKeys(keys + first, hold_end - first, LockSet::OfShards(0, kNumShards));
+      SharedLocks locks(&impl.locks, wanted);
       found += Hold(first, hold_end, wanted);
       first = hold_end;
     }

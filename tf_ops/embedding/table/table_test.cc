@@ -316,6 +316,61 @@ TEST(TableTest, EveryDimensionAndTypeKeepsItsBytes) {
   }
 }
 
+// The first and last slot value of each row.
+std::map<int64_t, std::pair<float, float>> SlotEnds(Table* table) {
+  std::map<int64_t, std::pair<float, float>> ends;
+  const auto snapshot = table->BeginSnapshot();
+  const RowLayout& layout = snapshot->layout();
+  RowBatch batch;
+  while (snapshot->Next(&batch)) {
+    for (int64_t i = 0; i < batch.count; ++i) {
+      const uint8_t* row = batch.rows + i * layout.stride;
+      const float* slots = layout.Slots(row);
+      ends[RowLayout::Header(row)->key] = {slots[0], slots[layout.num_slots * layout.dim - 1]};
+    }
+  }
+  return ends;
+}
+
+// A batch and a table so large that rows are written around the cache.
+TEST(TableTest, LargeUpsertsKeepTheLastOfEachKeyAndLeaveSlotsAlone) {
+  constexpr int kWidth = 32;
+  constexpr int64_t kRows = 150000;
+  for (const int threads : {1, 2}) {
+    const auto table = MakeTable(kWidth, OptimizerKind::kAdagrad);
+    ThreadedExecutor executor(threads);
+    OptimizerSpec adagrad;
+    adagrad.kind = OptimizerKind::kAdagrad;
+    std::vector<int64_t> keys(kRows);
+    std::vector<float> values(kRows * kWidth);
+    for (int64_t i = 0; i < kRows; ++i) {
+      keys[i] = i;
+      std::fill_n(values.begin() + i * kWidth, kWidth, static_cast<float>(i % 1000));
+    }
+    ASSERT_STATUS_OK(table->Apply(keys.data(), kRows, ValueType::kFloat32, values.data(), adagrad,
+                                  {}, &executor));
+    const auto slots = SlotEnds(table.get());
+
+    std::mt19937_64 random(threads);
+    std::vector<int64_t> last(kRows, -1);
+    for (int64_t i = 0; i < kRows; ++i) {
+      keys[i] = static_cast<int64_t>(random() % kRows);
+      last[keys[i]] = i;
+      for (int d = 0; d < kWidth; ++d) values[i * kWidth + d] = static_cast<float>(i + d);
+    }
+    ASSERT_STATUS_OK(table->Upsert(keys.data(), kRows, values.data(), &executor));
+    EXPECT_EQ(SlotEnds(table.get()), slots);
+    for (int64_t i = 0; i < kRows; ++i) keys[i] = i;
+    table->Lookup(keys.data(), kRows, {}, values.data(), nullptr, &executor);
+    for (int64_t i = 0; i < kRows; ++i) {
+      if (last[i] < 0) continue;
+      for (int d = 0; d < kWidth; ++d) {
+        ASSERT_EQ(values[i * kWidth + d], static_cast<float>(last[i] + d)) << i;
+      }
+    }
+  }
+}
+
 TEST(TableTest, MemoryStaysWithinAQuarterOfThePayloadAtAnyMomentOfGrowth) {
   constexpr int kBatch = 4096;
   InlineExecutor executor;

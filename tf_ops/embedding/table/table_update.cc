@@ -1,9 +1,12 @@
 // Table's plain mutations: upsert, accumulate, erase, import.
+#include <emmintrin.h>
+
 #include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <shared_mutex>
 
+#include "tf_ops/embedding/table/row_visit.h"
 #include "tf_ops/embedding/table/table_impl.h"
 
 namespace taco {
@@ -14,20 +17,18 @@ void CountUpdate(RowMeta* meta) {
   if (meta->freq < kMaxFreq) ++meta->freq;
 }
 
-// Calls visit(item, hash, handle) for each of a shard's items, with the lines it touches
-// prefetched: those of the table, and of the batch's own row at `input` (null: none), which shard
-// order scatters too.
-template <typename Visit>
-void VisitItems(const Shard& shard, const BatchItem* items, int64_t count, const uint8_t* input,
-                size_t input_bytes, const Visit& visit) {
-  const size_t prefetched = std::min<size_t>(input_bytes, 512);
-  VisitPrefetched(
-      shard, count,
-      [&](int64_t i) {
-        if (input != nullptr) PrefetchLines(input + items[i].position * input_bytes, prefetched);
-        return items[i].key;
-      },
-      [&](int64_t i, uint64_t hash, RowHandle handle) { visit(items[i], hash, handle); });
+Place PlaceOf(const Shard& shard, RowHandle handle) {
+  if (handle == kNoRow) return {};
+  return {shard.rows->Body(handle), shard.rows->Meta(handle)};
+}
+
+// Copies rows of the batch into the table around the cache: the lines that are overwritten are not
+// read first. The bodies begin where lines do, and `bytes` are whole lines.
+void StreamRow(uint8_t* to, const uint8_t* from, size_t bytes) {
+  for (size_t i = 0; i < bytes; i += 16) {
+    _mm_stream_si128(reinterpret_cast<__m128i*>(to + i),
+                     _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i)));
+  }
 }
 
 }  // namespace
@@ -38,30 +39,52 @@ Status Table::Impl::CheckBatch(int64_t n) const {
                          " keys is too large; split it into batches of fewer than 2^32.");
 }
 
+bool Table::Impl::StreamsRows(int64_t n) const {
+  // Smaller batches stay in the cache, and so do tables.
+  constexpr size_t kBatchBytes = size_t{1} << 20;
+  constexpr size_t kTableBytes = size_t{32} << 20;
+  return layout.vector_bytes % 64 == 0 && layout.body_bytes % 64 == 0 &&
+         n * layout.vector_bytes >= kBatchBytes && row_arena->bytes() >= kTableBytes;
+}
+
 Status Table::Upsert(const int64_t* keys, int64_t n, const void* values, Executor* executor) {
   TACO_EMBEDDING_RETURN_IF_ERROR(impl_->CheckBatch(n));
   std::shared_lock<RwLock> gate(impl_->gate);
-  const RowLayout& layout = impl_->layout;
+  const size_t bytes = impl_->layout.vector_bytes;
   const uint8_t* vectors = static_cast<const uint8_t*>(values);
+  const bool stream = impl_->StreamsRows(n);
   std::atomic<bool> no_memory{false};
-  const auto upsert = [&](Shard* shard, const BatchItem* items, int64_t count) {
-    VisitItems(*shard, items, count, vectors, layout.vector_bytes,
-               [&](const BatchItem& item, uint64_t hash, RowHandle handle) {
-                 bool fresh = false;
-                 if (handle == kNoRow) handle = shard->FindOrInsert(hash, item.key, &fresh);
-                 if (handle == kNoRow) {
-                   no_memory = true;
-                   return;
-                 }
-                 if (!fresh) shard->Preserve(item.key, handle);
-                 uint8_t* body = shard->rows->Body(handle);
-                 std::memcpy(body, vectors + item.position * layout.vector_bytes,
-                             layout.vector_bytes);
-                 if (fresh) impl_->FinishRow(body);
-                 CountUpdate(shard->rows->Meta(handle));
-               });
-  };
-  impl_->Mutate(keys, n, executor, upsert);
+  impl_->Mutate(keys, n, executor, [&](const Group& group) {
+    const auto insert = [&](int64_t i, Shard* shard, uint64_t hash) {
+      bool fresh;
+      const Place place = PlaceOf(*shard, shard->FindOrInsert(hash, group.keys[i], &fresh));
+      if (place.body == nullptr) {
+        no_memory = true;
+      } else if (fresh) {
+        impl_->FinishRow(place.body);
+      }
+      return place;
+    };
+    const auto write = [&](const RowVisitor::Block& block) {
+      for (int64_t i = 0; i < block.n; ++i) {
+        const Place& coming = block.places[i + RowVisitor::kAhead];
+        const Place& place = block.places[i];
+        const uint8_t* vector = vectors + group.position(block.first + i) * bytes;
+        __builtin_prefetch(coming.meta);
+        if (place.body == nullptr) continue;
+        if (stream) {
+          StreamRow(place.body, vector, bytes);
+        } else {
+          PrefetchLines(coming.body, bytes);
+          std::memcpy(place.body, vector, bytes);
+        }
+        CountUpdate(place.meta);
+      }
+      // Streamed rows are seen by who takes the locks next.
+      if (stream) _mm_sfence();
+    };
+    RowVisitor(impl_.get(), group).Visit(group.keys, group.count, insert, write);
+  });
   return no_memory ? impl_->OutOfMemory() : OkStatus();
 }
 
@@ -74,32 +97,36 @@ Status Table::Accumulate(const int64_t* keys, int64_t n, const void* values_or_d
   const LoadFn load = GetLoad(layout.value_type);
   const AddScaledFn add = GetAddScaled(layout.value_type);
   std::atomic<bool> no_memory{false};
-  const auto accumulate = [&](Shard* shard, const BatchItem* items, int64_t count) {
+  impl_->Mutate(keys, n, executor, [&](const Group& group) {
     std::vector<float> delta(layout.dim);
-    VisitItems(*shard, items, count, vectors, layout.vector_bytes,
-               [&](const BatchItem& item, uint64_t hash, RowHandle handle) {
-                 if (handle == kNoRow) handle = shard->index->Find(hash, item.key);
-                 const bool present = handle != kNoRow;
-                 if (present != exists[item.position]) return;
-                 const uint8_t* vector = vectors + item.position * layout.vector_bytes;
-                 if (present) {
-                   shard->Preserve(item.key, handle);
-                   load(vector, delta.data(), layout.dim);
-                   add(shard->rows->Body(handle), delta.data(), 1.0f, layout.dim);
-                 } else {
-                   handle = shard->Insert(hash, item.key);
-                   if (handle == kNoRow) {
-                     no_memory = true;
-                     return;
-                   }
-                   uint8_t* body = shard->rows->Body(handle);
-                   std::memcpy(body, vector, layout.vector_bytes);
-                   impl_->FinishRow(body);
-                 }
-                 CountUpdate(shard->rows->Meta(handle));
-               });
-  };
-  impl_->Mutate(keys, n, executor, accumulate);
+    const auto vector_of = [&](int64_t i) {
+      return vectors + group.position(i) * layout.vector_bytes;
+    };
+    const auto expected = [&](int64_t i) { return exists[group.position(i)]; };
+    const auto insert = [&](int64_t i, Shard* shard, uint64_t hash) -> Place {
+      // A key that is in the block twice may be there by now.
+      if (expected(i)) return PlaceOf(*shard, shard->index->Find(hash, group.keys[i]));
+      bool fresh;
+      const Place place = PlaceOf(*shard, shard->FindOrInsert(hash, group.keys[i], &fresh));
+      if (place.body == nullptr) no_memory = true;
+      if (!fresh) return {};
+      std::memcpy(place.body, vector_of(i), layout.vector_bytes);
+      impl_->FinishRow(place.body);
+      CountUpdate(place.meta);
+      return {};  // done
+    };
+    const auto write = [&](const RowVisitor::Block& block) {
+      for (int64_t i = 0; i < block.n; ++i) {
+        PrefetchPlace(block.places[i + RowVisitor::kAhead], layout.vector_bytes);
+        const Place& place = block.places[i];
+        if (place.body == nullptr || !expected(block.first + i)) continue;
+        load(vector_of(block.first + i), delta.data(), layout.dim);
+        add(place.body, delta.data(), 1.0f, layout.dim);
+        CountUpdate(place.meta);
+      }
+    };
+    RowVisitor(impl_.get(), group).Visit(group.keys, group.count, insert, write);
+  });
   return no_memory ? impl_->OutOfMemory() : OkStatus();
 }
 
@@ -110,24 +137,37 @@ Status Table::Erase(const int64_t* keys, int64_t n, Executor* executor, int64_t*
   TACO_EMBEDDING_RETURN_IF_ERROR(impl_->CheckBatch(n));
   std::shared_lock<RwLock> gate(impl_->gate);
   std::atomic<int64_t> gone{0};
-  const auto erase = [&](Shard* shard, const BatchItem* items, int64_t count) {
+  impl_->Mutate(keys, n, executor, [&](const Group& group) {
     int64_t here = 0;
-    VisitItems(*shard, items, count, nullptr, 0,
-               [&](const BatchItem& item, uint64_t hash, RowHandle handle) {
-                 // The key may have been in the batch before.
-                 if (handle != kNoRow) handle = shard->index->Find(hash, item.key);
-                 if (handle == kNoRow) return;
-                 shard->Erase(hash, item.key, handle);
-                 ++here;
-               });
+    const auto absent = [](int64_t, Shard*, uint64_t) { return Place{}; };
+    const auto erase = [&](const RowVisitor::Block& block) {
+      for (int64_t i = 0; i < block.n; ++i) {
+        // Its body becomes a link of the free list.
+        __builtin_prefetch(block.places[i + RowVisitor::kAhead].body);
+        if (block.places[i].body == nullptr) continue;
+        const int64_t key = group.keys[block.first + i];
+        const uint64_t hash = HashKey(key);
+        Shard* shard = impl_->ShardOfHash(hash);
+        // The key may have been in the block before.
+        const RowHandle handle = shard->index->Find(hash, key);
+        if (handle == kNoRow) continue;
+        shard->Erase(hash, key, handle);
+        ++here;
+      }
+    };
+    RowVisitor(impl_.get(), group).Visit(group.keys, group.count, absent, erase);
+    if (here == 0) return;
     gone.fetch_add(here, std::memory_order_relaxed);
-    const RowStore& rows = *shard->rows;
-    if (here > 0 && shard->side == nullptr && rows.free_rows() > rows.live_rows() &&
-        rows.free_rows() > kKeepFree) {
-      shard->Compact();
+    for (int s = group.first_shard; s < group.end_shard; ++s) {
+      Shard& shard = impl_->shards[s];
+      std::lock_guard<RwLock> lock(impl_->locks.Of(s));
+      const RowStore& rows = *shard.rows;
+      if (shard.side == nullptr && rows.free_rows() > rows.live_rows() &&
+          rows.free_rows() > kKeepFree) {
+        shard.Compact();
+      }
     }
-  };
-  impl_->Mutate(keys, n, executor, erase);
+  });
   if (erased != nullptr) *erased = gone.load();
   return OkStatus();
 }
@@ -156,29 +196,31 @@ Status Table::Import(const RowLayout& layout, const OptimizerSpec& spec, const u
   std::vector<int64_t> keys(n);
   for (int64_t i = 0; i < n; ++i) keys[i] = RowLayout::Header(rows + i * layout.stride)->key;
   std::atomic<bool> no_memory{false};
-  const auto import = [&](Shard* shard, const BatchItem* items, int64_t count) {
-    VisitItems(*shard, items, count, rows, layout.stride,
-               [&](const BatchItem& item, uint64_t hash, RowHandle handle) {
-                 bool fresh = false;
-                 if (handle == kNoRow) handle = shard->FindOrInsert(hash, item.key, &fresh);
-                 if (handle == kNoRow) {
-                   no_memory = true;
-                   return;
-                 }
-                 if (!fresh) shard->Preserve(item.key, handle);
-                 const uint8_t* from = rows + item.position * layout.stride;
-                 uint8_t* body = shard->rows->Body(handle);
-                 if (whole) {
-                   std::memcpy(body, from + sizeof(RowHeader), layout.body_bytes);
-                 } else {
-                   std::memcpy(body, RowLayout::Vector(from), layout.vector_bytes);
-                   impl_->FinishRow(body);
-                 }
-                 const RowHeader* header = RowLayout::Header(from);
-                 *shard->rows->Meta(handle) = {std::min(header->freq, kMaxFreq), header->step};
-               });
-  };
-  impl_->Mutate(keys.data(), n, executor, import);
+  impl_->Mutate(keys.data(), n, executor, [&](const Group& group) {
+    const auto insert = [&](int64_t i, Shard* shard, uint64_t hash) {
+      bool fresh;
+      const Place place = PlaceOf(*shard, shard->FindOrInsert(hash, group.keys[i], &fresh));
+      if (place.body == nullptr) no_memory = true;
+      return place;
+    };
+    const auto write = [&](const RowVisitor::Block& block) {
+      for (int64_t i = 0; i < block.n; ++i) {
+        PrefetchPlace(block.places[i + RowVisitor::kAhead], own.body_bytes);
+        const Place& place = block.places[i];
+        if (place.body == nullptr) continue;
+        const uint8_t* from = rows + group.position(block.first + i) * layout.stride;
+        if (whole) {
+          std::memcpy(place.body, from + sizeof(RowHeader), layout.body_bytes);
+        } else {
+          std::memcpy(place.body, RowLayout::Vector(from), layout.vector_bytes);
+          impl_->FinishRow(place.body);
+        }
+        const RowHeader* header = RowLayout::Header(from);
+        *place.meta = {std::min(header->freq, kMaxFreq), header->step};
+      }
+    };
+    RowVisitor(impl_.get(), group).Visit(group.keys, group.count, insert, write);
+  });
   return no_memory ? impl_->OutOfMemory() : OkStatus();
 }
 
