@@ -15,14 +15,18 @@ CONTESTANTS = (
     "mutable_hash_table",
     "tfra",
     "random_line",
+    "first_touch",
 )
+# Not tables, but what the machine does by itself.
+MACHINE = frozenset({"random_line", "first_touch"})
 KINDS = ("lookup", "upsert", "insert", "train", "growth")
 KEY_BYTES = 8
 FLOAT_BYTES = 4
 
 # Who takes part in what. A dense variable cannot grow; TensorFlow's own tables have no optimiser;
 # `random_line` is the machine itself: its lookups are bare cache-line reads, its growth is the same
-# reads in equal batches, which shows how long a tail the machine alone makes.
+# reads in equal batches, which shows how long a tail the machine alone makes, and `first_touch`
+# shows that of giving out fresh memory.
 TAKES_PART: dict[str, frozenset[str]] = {
     "taco": frozenset(KINDS),
     "dense_variable": frozenset({"lookup", "upsert", "train"}),
@@ -30,6 +34,7 @@ TAKES_PART: dict[str, frozenset[str]] = {
     "mutable_hash_table": frozenset({"lookup", "upsert", "insert", "growth"}),
     "tfra": frozenset(KINDS),
     "random_line": frozenset({"lookup", "growth"}),
+    "first_touch": frozenset({"growth"}),
 }
 
 # Peak resident bytes over payload, generous, to decide who fits into memory together.
@@ -40,6 +45,7 @@ _FOOTPRINT = {
     "mutable_hash_table": 2.5,
     "tfra": 2.4,
     "random_line": 1.05,
+    "first_touch": 1.05,
 }
 # Keras' Adam on a dense variable makes whole-variable temporaries beside variable and two slots.
 _DENSE_TRAIN_FOOTPRINT = 2.3
@@ -177,7 +183,7 @@ def contestants_of(case: Case, wanted: Iterable[str]) -> list[str]:
     """Those of `wanted` that take part in `case`, in the order of CONTESTANTS."""
     able = [c for c in CONTESTANTS if c in set(wanted) and case.kind in TAKES_PART[c]]
     if case.kind == "growth" and case.slots:
-        return [c for c in able if "train" in TAKES_PART[c]]
+        return [c for c in able if "train" in TAKES_PART[c] or c == "first_touch"]
     return able
 
 

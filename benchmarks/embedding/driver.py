@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.embedding import keys as bench_keys
 from benchmarks.embedding import memory
-from benchmarks.embedding.cases import SUBJECT, Block, Case, contestants_of, groups
+from benchmarks.embedding.cases import MACHINE, SUBJECT, Block, Case, contestants_of, groups
 from benchmarks.embedding.process import ContestantError, Launch, Worker
 
 _PREPARE_SECONDS = 900.0
@@ -170,7 +170,7 @@ def _turns(contestants: list[str], index: int) -> list[str]:
 
 def _growth_rounds(case: Case, contestant: str) -> int:
     """The peers' long batches and memory are context, and one growth shows them."""
-    asked_of_all = case.kind != "growth" or contestant in (SUBJECT, "random_line")
+    asked_of_all = case.kind != "growth" or contestant in MACHINE | {SUBJECT}
     return case.rounds if asked_of_all else 1
 
 

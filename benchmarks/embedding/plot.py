@@ -6,7 +6,7 @@ import pathlib
 from typing import Any
 
 from benchmarks.embedding import claims
-from benchmarks.embedding.cases import CONTESTANTS, SUBJECT
+from benchmarks.embedding.cases import CONTESTANTS, MACHINE, SUBJECT
 
 _COLOURS = {
     name: f"C{i}" for i, name in enumerate((*CONTESTANTS[1:], SUBJECT))
@@ -22,7 +22,7 @@ def draw(results: dict[str, Any], file: pathlib.Path) -> bool:
 
     ratios = [
         f for f in results["findings"]
-        if f["what"] == "speed over" and f["value"] and f["peer"] != "random_line"
+        if f["what"] == "speed over" and f["value"] and f["peer"] not in MACHINE
     ]  # fmt: skip
     # A page holds the bars of one number of threads: the largest.
     threads = max((_threads(f) for f in ratios), default=0)
@@ -100,7 +100,7 @@ def _draw_batches(axis: Any, result: dict[str, Any]) -> None:
 
 def _draw_memory(axis: Any, result: dict[str, Any]) -> None:
     for name, contestant in result["contestants"].items():
-        if contestant["rounds"] and name != "random_line":
+        if contestant["rounds"] and name not in MACHINE:
             series = contestant["rounds"][0]["memory"]["series"]
             rows = [point[0] / 1e6 for point in series]
             axis.plot(rows, [p[1] for p in series], label=name, color=_COLOURS[name])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import resource
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -29,14 +30,26 @@ def timed(call: Callable[[Any], Any], arguments: Iterable[Any], budget: float) -
     """Seconds of each call, one an argument; the call that reaches `budget` is the last."""
     seconds: list[float] = []
     total = 0.0
-    for argument in arguments:
-        begin = time.perf_counter()
-        call(argument)
-        seconds.append(time.perf_counter() - begin)
-        total += seconds[-1]
-        if total >= budget:
-            break
+    with no_garbage_collection():
+        for argument in arguments:
+            begin = time.perf_counter()
+            call(argument)
+            seconds.append(time.perf_counter() - begin)
+            total += seconds[-1]
+            if total >= budget:
+                break
     return seconds
+
+
+@contextlib.contextmanager
+def no_garbage_collection() -> Iterator[None]:
+    """Python's collector does not run meanwhile, as in `timeit`: it would count for whoever calls."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def switches() -> int:
@@ -145,18 +158,19 @@ class GrowthWorkload:
         self._put(adapter.keys(np.arange(1)), adapter.values(self._rows[:1]))
         before = switches()
         seconds: list[float] = []
-        for begin in range(0, rows, case.batch):
-            end = min(begin + case.batch, rows)
-            keys = adapter.keys(np.arange(begin, end))
-            if end - begin < case.batch:
-                values = adapter.values(self._rows[: end - begin])
-            if watcher:
-                memory.reset_peak()
-            start = time.perf_counter()
-            self._put(keys, values)
-            seconds.append(round(time.perf_counter() - start, 7))
-            if watcher:
-                watcher.look(end)
+        with no_garbage_collection():
+            for begin in range(0, rows, case.batch):
+                end = min(begin + case.batch, rows)
+                keys = adapter.keys(np.arange(begin, end))
+                if end - begin < case.batch:
+                    values = adapter.values(self._rows[: end - begin])
+                if watcher:
+                    memory.reset_peak()
+                start = time.perf_counter()
+                self._put(keys, values)
+                seconds.append(round(time.perf_counter() - start, 7))
+                if watcher:
+                    watcher.look(end)
         if adapter.size() != rows:
             raise RuntimeError(f"inserted {rows} keys, the table says {adapter.size()}")
         done = {"items": rows, "seconds": seconds, "switches": switches() - before}

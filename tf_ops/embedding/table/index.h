@@ -74,6 +74,13 @@ struct alignas(64) Bucket {
 #if defined(__AVX512F__)
     const __mmask8 equal = _mm512_cmpeq_epi64_mask(_mm512_load_si512(this), _mm512_set1_epi64(key));
     return static_cast<uint32_t>(equal) & occupied;
+#elif defined(__AVX2__)
+    const __m256i wanted = _mm256_set1_epi64x(key);
+    const auto equal = [&](const int64_t* four) {
+      return static_cast<uint32_t>(_mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpeq_epi64(
+          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(four)), wanted))));
+    };
+    return (equal(keys) | equal(keys + 1) << 1) & occupied;
 #else
     const __m128i wanted = _mm_set1_epi64x(key);
     const __m128i* pairs = reinterpret_cast<const __m128i*>(this);
@@ -83,6 +90,11 @@ struct alignas(64) Bucket {
     };
     return (equal(0) | equal(1) << 2 | equal(2) << 4) & occupied;
 #endif
+  }
+  // The handle in the slot that Match() found, without a branch; 0 if it found none.
+  RowHandle HandleOf(uint32_t match) const {
+    const RowHandle handle = handles[__builtin_ctz(match | 1u << (kSlots - 1))];
+    return match != 0 ? handle : 0;
   }
 };
 static_assert(sizeof(Bucket) == 64, "a bucket is one cache line");
@@ -151,8 +163,12 @@ static_assert(kMaxDirectoryBits < 128, "a depth takes seven bits");
 
 // The memory of segments, shared by a table's shards.
 struct SegmentArenas {
-  SlabArena narrow{Segment::kNarrow * sizeof(Bucket)};
-  SlabArena wide{Segment::kWide * sizeof(Bucket)};
+  explicit SegmentArenas(ExtentSource* source)
+      : narrow(source, Segment::kNarrow * sizeof(Bucket)),
+        wide(source, Segment::kWide * sizeof(Bucket)) {}
+
+  SlabArena narrow;
+  SlabArena wide;
   SlabArena* Of(bool is_wide) { return is_wide ? &wide : &narrow; }
 };
 

@@ -40,7 +40,8 @@ class IndexTest : public ::testing::Test {
  protected:
   IndexTest() { EXPECT_TRUE(index_.Reset(0)); }
 
-  SegmentArenas arenas_;
+  ExtentSource memory_;
+  SegmentArenas arenas_{&memory_};
   Index index_{&arenas_, /*max_displacement=*/16};
 };
 
@@ -210,7 +211,8 @@ TEST(HashTest, SequentialKeysSpreadEvenly) {
 }
 
 TEST(SlabArenaTest, GivesMemoryBackAndReusesIt) {
-  SlabArena arena(40960);
+  ExtentSource memory;
+  SlabArena arena(&memory, 40960);
   std::vector<uint8_t*> slabs;
   for (int i = 0; i < 500; ++i) {
     slabs.push_back(arena.Allocate());
@@ -227,7 +229,8 @@ TEST(SlabArenaTest, GivesMemoryBackAndReusesIt) {
 }
 
 TEST(SlabArenaTest, RecycledSlabsComeFirst) {
-  SlabArena arena(4096);
+  ExtentSource memory;
+  SlabArena arena(&memory, 4096);
   uint8_t* first = arena.Allocate();
   uint8_t* second = arena.Allocate();
   first[0] = 42;
@@ -241,7 +244,8 @@ TEST(SlabArenaTest, RecycledSlabsComeFirst) {
 
 TEST(RowStoreTest, GapsTakeTheRowsBehindAndSlabsGoBack) {
   constexpr size_t kBody = 24;
-  SlabArena arena(RowStore::SlabBytes(kBody));
+  ExtentSource memory;
+  SlabArena arena(&memory, RowStore::SlabBytes(kBody));
   RowStore rows(kBody, &arena);
   for (uint32_t i = 0; i < 10000; ++i) {
     ASSERT_EQ(rows.Allocate(), i);

@@ -17,7 +17,7 @@ struct ShardView {
   ShardView() = default;
   ShardView(const Index& index, const RowStore& rows)
       : directory(index.directory()),
-        slabs(rows.slabs()),
+        slabs(rows.end() == 0 ? &kNoSlab : rows.slabs()),
         body_bytes(static_cast<uint32_t>(rows.body_bytes())),
         metas(static_cast<uint32_t>(rows.metas_offset())),
         directory_shift(static_cast<uint8_t>(index.shift())),
@@ -37,8 +37,11 @@ struct ShardView {
     return handle & ((RowHandle{1} << row_shift) - 1);
   }
 
+  // Of a shard without rows: what is computed from it is prefetched at most.
+  static constexpr uint8_t* kNoSlab = nullptr;
+
   const Segment* directory;
-  uint8_t* const* slabs;
+  uint8_t* const* slabs;  // one at least
   uint32_t body_bytes;
   uint32_t metas;  // offset in a slab
   uint8_t directory_shift;

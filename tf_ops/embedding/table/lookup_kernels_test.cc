@@ -100,8 +100,9 @@ class LookupKernelTest : public ::testing::TestWithParam<size_t> {
 
   const size_t vector_bytes_ = GetParam();
   const size_t body_bytes_ = (vector_bytes_ + 7) / 8 * 8;
-  SlabArena row_arena_{RowStore::SlabBytes(body_bytes_)};
-  SegmentArenas arenas_;
+  ExtentSource memory_;
+  SlabArena row_arena_{&memory_, RowStore::SlabBytes(body_bytes_)};
+  SegmentArenas arenas_{&memory_};
   std::vector<std::unique_ptr<RowStore>> rows_;
   std::vector<std::unique_ptr<Index>> indexes_;
   ShardMap map_;

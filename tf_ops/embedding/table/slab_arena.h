@@ -1,15 +1,9 @@
-// SlabArena: equal slabs cut from large anonymous mappings, given back when they are free.
+// SlabArena: equal slabs, cut from the extents of an ExtentSource and given back when they are free.
 //
-// A chunk is one mmap, aligned to 2 MiB. Its slabs are handed out in address order, so that the
-// untouched end of the newest chunk costs address space and no memory. Chunks grow with the arena
-// (an eighth of it, 2 MiB to 64 MiB): few mappings for big tables, little waste for small ones.
-// From kHugePageThreshold on new chunks ask for transparent huge pages: random access over a
-// gigabyte misses the TLB on nearly every access with 4 KiB pages; a small table fits without and
-// should not cost 2 MiB per few rows.
-//
-// A freed slab's pages go back to the system at once (its address is kept for reuse), a recycled
-// one's stay; a chunk whose last slab is freed is unmapped. Thread-safe: a mutex, taken once per
-// slab, not per row.
+// An extent holds as many slabs as fill whole pages, some 128 KiB. Slabs are handed out in address
+// order, so that the untouched end of the newest extent costs nothing. A freed slab's pages go back
+// to the system at once (its address is kept for reuse), a recycled one's stay; an extent whose last
+// slab is freed goes back to the source. Thread-safe: a mutex, taken once per slab, not per row.
 #ifndef TF_OPS_EMBEDDING_TABLE_SLAB_ARENA_H_
 #define TF_OPS_EMBEDDING_TABLE_SLAB_ARENA_H_
 
@@ -19,17 +13,16 @@
 #include <mutex>
 #include <vector>
 
+#include "tf_ops/embedding/table/extent_source.h"
+
 namespace taco {
 namespace embedding {
 
 class SlabArena {
  public:
-  static constexpr size_t kHugePage = size_t{2} << 20;
-  static constexpr size_t kHugePageThreshold = size_t{2} << 20;
-
-  // slab_bytes: rounded up to 64.
-  explicit SlabArena(size_t slab_bytes);
-  ~SlabArena();  // unmaps everything
+  // slab_bytes: rounded up to 64. The source must outlive the arena.
+  SlabArena(ExtentSource* source, size_t slab_bytes);
+  ~SlabArena();  // gives everything back
   SlabArena(const SlabArena&) = delete;
   SlabArena& operator=(const SlabArena&) = delete;
 
@@ -45,27 +38,25 @@ class SlabArena {
   size_t bytes() const;
 
  private:
-  struct Chunk {
-    size_t bytes = 0;
-    size_t slabs = 0;                 // that fit
-    size_t carved = 0;                // handed out at least once, from the front
+  struct Extent {
+    size_t carved = 0;                // slabs handed out at least once, from the front
     size_t live = 0;                  // in use now
     std::vector<uint32_t> free_list;  // carved and free
     std::vector<bool> is_free;        // by slab; for those carved
   };
 
-  using Chunks = std::map<uintptr_t, Chunk>;
+  using Extents = std::map<uintptr_t, Extent>;
 
-  uint8_t* MapChunk();
-  // Takes a slab out of use. Its chunk, or end() if that is gone.
-  Chunks::iterator Retire(uint8_t* slab);
+  // Takes a slab out of use. Its extent, or end() if that is gone.
+  Extents::iterator Retire(uint8_t* slab);
 
+  ExtentSource* const source_;
   const size_t slab_bytes_;
+  const size_t slabs_per_extent_;
   mutable std::mutex mu_;
-  Chunks chunks_;                     // by address of the first slab
-  std::vector<uintptr_t> with_free_;  // chunks that had a free slab when pushed
-  uintptr_t newest_ = 0;              // the chunk being carved
-  size_t mapped_bytes_ = 0;
+  Extents extents_;                   // by address of the first slab
+  std::vector<uintptr_t> with_free_;  // extents that had a free slab when pushed
+  uintptr_t newest_ = 0;              // the extent being carved
   size_t live_slabs_ = 0;
 };
 

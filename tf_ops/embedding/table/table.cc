@@ -68,7 +68,7 @@ Table::Impl::Impl(const TableOptions& options_in)
       row_arena(MakeRowArena(layout)) {}
 
 std::unique_ptr<SlabArena> Table::Impl::MakeRowArena(const RowLayout& layout) {
-  return std::make_unique<SlabArena>(RowStore::SlabBytes(layout.body_bytes));
+  return std::make_unique<SlabArena>(&memory, RowStore::SlabBytes(layout.body_bytes));
 }
 
 Status Table::Impl::InitShards(int64_t rows) {

@@ -20,10 +20,12 @@ constexpr uint32_t kNone = 0xFFFFFFFFu;
 
 // The distinct keys of one group, in order of their first place (index among the group's keys).
 struct Distinct {
+  int64_t count = 0;
+  // By distinct key, the first `count` of each:
   std::vector<int64_t> keys;
-  std::vector<uint32_t> firsts;  // by distinct key: its first place
+  std::vector<uint32_t> firsts;  // its first place
+  std::vector<uint32_t> last;    // its last place
   std::vector<uint32_t> next;    // by place: the next one of the same key, or kNone
-  std::vector<uint32_t> last;    // by distinct key: its last place
   std::vector<uint32_t> slots;   // open addressing: number of a distinct key
 
   void Find(const Group& group) {
@@ -31,23 +33,23 @@ struct Distinct {
     while (static_cast<int64_t>(size) < 2 * group.count) size *= 2;
     slots.assign(size, kNone);
     next.assign(group.count, kNone);
-    keys.clear();
-    firsts.clear();
-    last.clear();
+    for (auto* by_key : {&firsts, &last}) by_key->resize(group.count);
+    keys.resize(group.count);
+    count = 0;
     for (uint32_t place = 0; place < group.count; ++place) {
       const int64_t key = group.keys[place];
       size_t slot = (HashKey(key) >> 3) & (size - 1);
       while (slots[slot] != kNone && keys[slots[slot]] != key) slot = (slot + 1) & (size - 1);
-      const uint32_t number = slots[slot];
+      uint32_t number = slots[slot];
       if (number == kNone) {
-        slots[slot] = static_cast<uint32_t>(keys.size());
-        keys.push_back(key);
-        firsts.push_back(place);
-        last.push_back(place);
+        number = static_cast<uint32_t>(count++);
+        slots[slot] = number;
+        keys[number] = key;
+        firsts[number] = place;
       } else {
         next[last[number]] = place;
-        last[number] = place;
       }
+      last[number] = place;
     }
   }
 };
@@ -131,7 +133,7 @@ Status Table::Apply(const int64_t* keys, int64_t n, ValueType grad_type, const v
     static thread_local Distinct reused;
     Distinct& distinct = reused;  // one call for its address, not one an access
     distinct.Find(group);
-    const int64_t count = static_cast<int64_t>(distinct.keys.size());
+    const int64_t count = distinct.count;
     std::vector<float> sum(layout.dim);
     const auto insert = [&](int64_t i, Shard* shard, uint64_t hash) -> Place {
       bool fresh;

@@ -73,7 +73,7 @@ void BM_Lookup(benchmark::State& state) {
   }
   state.SetItemsProcessed(state.iterations() * kBatch);
 }
-BENCHMARK(BM_Lookup)->ArgsProduct({{16, 64}, {1000000, 10000000}});
+BENCHMARK(BM_Lookup)->ArgsProduct({{16, 64}, {4000, 100000, 1000000, 10000000}});
 
 void BM_Upsert(benchmark::State& state) {
   const int dim = static_cast<int>(state.range(0));
@@ -91,7 +91,7 @@ void BM_Upsert(benchmark::State& state) {
   }
   state.SetItemsProcessed(state.iterations() * kBatch);
 }
-BENCHMARK(BM_Upsert)->ArgsProduct({{16, 64}, {1000000}});
+BENCHMARK(BM_Upsert)->ArgsProduct({{16, 64}, {4000, 100000, 1000000}});
 
 void BM_AdamApply(benchmark::State& state) {
   const int dim = static_cast<int>(state.range(0));
@@ -116,7 +116,7 @@ void BM_AdamApply(benchmark::State& state) {
   }
   state.SetItemsProcessed(state.iterations() * kBatch);
 }
-BENCHMARK(BM_AdamApply)->ArgsProduct({{16, 64}, {1000000}});
+BENCHMARK(BM_AdamApply)->ArgsProduct({{16, 64}, {4000, 100000, 1000000}});
 
 void BM_InsertWhileGrowing(benchmark::State& state) {
   for (auto _ : state)

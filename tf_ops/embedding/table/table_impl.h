@@ -46,7 +46,7 @@ class Table::Impl {
   explicit Impl(const TableOptions& options);
 
   Status InitShards(int64_t rows);
-  static std::unique_ptr<SlabArena> MakeRowArena(const RowLayout& layout);
+  std::unique_ptr<SlabArena> MakeRowArena(const RowLayout& layout);
 
   // Shares the batch out and runs work(group) for each group that has keys. Call with the gate held
   // shared.
@@ -84,7 +84,8 @@ class Table::Impl {
   OptimizerSpec optimizer;  // guarded by gate
   RowLayout layout;         // guarded by gate
 
-  SegmentArenas segment_arenas;
+  ExtentSource memory;
+  SegmentArenas segment_arenas{&memory};
   std::unique_ptr<SlabArena> row_arena;
   std::array<Shard, kNumShards> shards;
   mutable ShardLocks locks;

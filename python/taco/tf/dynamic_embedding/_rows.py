@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,13 @@ from taco.tf import _ops
 from taco.tf.dynamic_embedding import _initializers
 from taco.tf.dynamic_embedding._partition import Partition, PartitionFn
 from taco.tf.dynamic_embedding._table import Table
+
+
+@functools.cache
+def _nothing(dtype: tf.DType) -> tf.Tensor:
+    """An eager tensor of shape (0,), made once: making it takes as long as a small lookup."""
+    with tf.device("/CPU:0"):
+        return tf.zeros([0], dtype)
 
 
 class Rows:
@@ -96,7 +104,8 @@ class Rows:
         if len(self.handles) > 1:
             values = tf.reshape(values, tf.concat([tf.shape(keys), [self.dim]], 0))
             exists = tf.reshape(exists, tf.shape(keys))
-        values.set_shape(keys.shape.concatenate([self.dim]))
+        if not context.executing_eagerly():
+            values.set_shape(keys.shape.concatenate([self.dim]))
         return values, exists
 
     def find_in(self, handle: tf.Tensor, keys: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -106,6 +115,8 @@ class Rows:
     def _default(self, keys: tf.Tensor) -> tf.Tensor:
         """What absent keys read as: nothing, for the table's own initializer, or rows."""
         if isinstance(self._first_rows, _initializers.Native):
+            if context.executing_eagerly():
+                return _nothing(self.value_dtype)
             return tf.zeros([0], self.value_dtype)
         rows = self._first_rows.rows(tf.size(keys))
         return tf.reshape(rows, tf.concat([tf.shape(keys), [self.dim]], 0))
