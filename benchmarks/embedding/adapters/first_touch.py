@@ -1,4 +1,4 @@
-"""The machine itself: memory written for the first time, as much a batch as a growing table takes."""
+"""The machine itself: memory written for the first time, as much as a growing table takes."""
 
 from __future__ import annotations
 

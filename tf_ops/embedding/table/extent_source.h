@@ -45,9 +45,9 @@ class ExtentSource {
  private:
   struct Chunk {
     size_t bytes = 0;
-    size_t carved = 0;                               // from the front
-    size_t live = 0;                                 // bytes of extents in use
-    std::map<size_t, std::vector<uint8_t*>> free;    // extents by their size
+    size_t carved = 0;                             // from the front
+    size_t live = 0;                               // bytes of extents in use
+    std::map<size_t, std::vector<uint8_t*>> free;  // extents by their size
   };
 
   using Chunks = std::map<uintptr_t, Chunk>;

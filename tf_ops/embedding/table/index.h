@@ -77,8 +77,8 @@ struct alignas(64) Bucket {
 #elif defined(__AVX2__)
     const __m256i wanted = _mm256_set1_epi64x(key);
     const auto equal = [&](const int64_t* four) {
-      return static_cast<uint32_t>(_mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpeq_epi64(
-          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(four)), wanted))));
+      return static_cast<uint32_t>(_mm256_movemask_pd(_mm256_castsi256_pd(
+          _mm256_cmpeq_epi64(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(four)), wanted))));
     };
     return (equal(keys) | equal(keys + 1) << 1) & occupied;
 #else

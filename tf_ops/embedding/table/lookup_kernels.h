@@ -37,8 +37,9 @@ struct ShardView {
     return handle & ((RowHandle{1} << row_shift) - 1);
   }
 
-  // Of a shard without rows: what is computed from it is prefetched at most.
-  static constexpr uint8_t* kNoSlab = nullptr;
+  // Of a shard without rows: addresses in it are computed, and prefetched at most.
+  static inline uint8_t no_rows[64];
+  static inline uint8_t* const kNoSlab = no_rows;
 
   const Segment* directory;
   uint8_t* const* slabs;  // one at least

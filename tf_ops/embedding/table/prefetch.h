@@ -1,11 +1,12 @@
 // Software prefetching: how far ahead, and of what.
 //
 // A key costs two dependent cache misses, index line and row. Batches therefore run over a
-// pipeline in which each key passes three steps, KeysAhead() keys apart, so that the misses of
-// some thirty keys are under way at once:
+// pipeline of small blocks of keys, which are at different steps, so that the misses of some thirty
+// keys are under way at once:
 //
-//   start    prefetch the index line of its home bucket
-//   follow   find its row there; prefetch the row
+//   start    prefetch the index lines of the keys' home buckets
+//   follow   find their rows there; prefetch the rows
+//   chase    the keys that their home bucket sends on: find their rows; prefetch them
 //   use      everything is in the cache
 #ifndef TF_OPS_EMBEDDING_TABLE_PREFETCH_H_
 #define TF_OPS_EMBEDDING_TABLE_PREFETCH_H_
@@ -16,8 +17,8 @@
 namespace taco {
 namespace embedding {
 
-// Keys between two steps: enough to cover a cache miss, few enough for each line to find a
-// line-fill buffer.
+// Keys of a block, and so between two steps: enough to cover a cache miss, few enough for each line
+// to find a line-fill buffer.
 inline constexpr int64_t kMinAhead = 6;
 inline constexpr int64_t kMaxAhead = 16;
 inline int64_t KeysAhead(size_t row_bytes) {

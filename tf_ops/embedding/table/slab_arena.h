@@ -1,9 +1,11 @@
-// SlabArena: equal slabs, cut from the extents of an ExtentSource and given back when they are free.
+// SlabArena: equal slabs, cut from the extents of an ExtentSource and given back when they are
+// free.
 //
 // An extent holds as many slabs as fill whole pages, some 128 KiB. Slabs are handed out in address
 // order, so that the untouched end of the newest extent costs nothing. A freed slab's pages go back
-// to the system at once (its address is kept for reuse), a recycled one's stay; an extent whose last
-// slab is freed goes back to the source. Thread-safe: a mutex, taken once per slab, not per row.
+// to the system at once (its address is kept for reuse), a recycled one's stay; an extent whose
+// last slab is freed goes back to the source. Thread-safe: a mutex, taken once per slab, not per
+// row.
 #ifndef TF_OPS_EMBEDDING_TABLE_SLAB_ARENA_H_
 #define TF_OPS_EMBEDDING_TABLE_SLAB_ARENA_H_
 
