@@ -46,7 +46,7 @@ def test_payload_is_key_row_and_slots():
 def test_only_those_that_can_take_part_do():
     assert "dense_hash_table" not in contestants_of(LARGE, CONTESTANTS)
     growth = dataclasses.replace(LARGE, kind="growth", keys="new")
-    assert contestants_of(growth, CONTESTANTS) == ["taco", "tfra"]
+    assert contestants_of(growth, CONTESTANTS) == ["taco", "tfra", "first_touch"]
     assert "dense_variable" not in contestants_of(dataclasses.replace(growth, slots=0), CONTESTANTS)
 
 
