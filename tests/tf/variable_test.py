@@ -160,6 +160,24 @@ def test_import_with_wrong_shape_changes_nothing():
     assert made.size().numpy() == 1
 
 
+@pytest.mark.parametrize("devices", DEVICES)
+@pytest.mark.parametrize("shape", [(2, 2), (3, 1), (2,), (3, 1, 2)])
+def test_import_with_wrong_shape_in_a_function_changes_nothing(devices, shape):
+    made = filled([1], [[1.0, 2.0]], devices=devices)
+    for spec in (tf.TensorSpec(None), tf.TensorSpec([None] * len(shape))):
+        signature = [tf.TensorSpec([None], tf.int64), spec]
+        replace = tf.function(lambda k, v: [made.import_(k, v), k][1], input_signature=signature)
+        with pytest.raises((tf.errors.InvalidArgumentError, ValueError)):
+            replace(tf.constant([1, 2, 3], tf.int64), tf.ones(shape))
+        assert made.export()[1].numpy().tolist() == [[1.0, 2.0]]
+    replace = tf.function(
+        lambda k, v: [made.import_(k, v), k][1],
+        input_signature=[tf.TensorSpec(None, tf.int64), tf.TensorSpec(None)],
+    )
+    replace(tf.constant([5, 6, 7], tf.int64), tf.ones([3, 2]))
+    assert sorted(made.export()[0].numpy().tolist()) == [5, 6, 7]
+
+
 def test_the_table_goes_with_its_last_reference():
     made = filled([1], [[1.0]])
     handle, reference = made.handle, weakref.ref(made)
@@ -192,6 +210,89 @@ def test_tables_of_one_name_are_two_tables_with_equal_first_rows():
     one.upsert([1], [[0.0] * 4])
     assert two.size().numpy() == 0
     np.testing.assert_array_equal(one.lookup([2, 3]), two.lookup([2, 3]))
+
+
+def test_tables_of_one_name_in_a_graph_are_two_tables_of_two_names():
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        one, two, three = (de.Variable(name="twins", dim=1, devices=d) for d in [*DEVICES, None])
+        assert [v.name for v in (one, two, three)] == ["twins", "twins_1", "twins_2"]
+        assert three.op.name == "twins_2"
+        unnamed = [de.Variable(dim=1).name for _ in range(2)]
+        assert unnamed == ["DynamicEmbedding_Variable", "DynamicEmbedding_Variable_1"]
+        session.run(tf.compat.v1.global_variables_initializer())
+        session.run(one.upsert([1], [[5.0]]))
+        assert session.run([v.size() for v in (one, two, three)]) == [1, 0, 0]
+        made = de.get_variable("mine", dim=1)
+        assert de.Variable(name="mine", dim=1).name == "mine_1"
+        with tf.compat.v1.variable_scope("", reuse=True):
+            assert de.get_variable("mine", dim=1) is made
+    with tf.Graph().as_default():
+        assert de.Variable(name="twins", dim=1).name == "twins"
+
+
+METHODS = [
+    lambda v, keys: v.lookup(keys),
+    lambda v, keys: v.upsert(keys, [[1.0]]),
+    lambda v, keys: v.accum(keys, [[1.0]], [[1.0]], [True]),
+    lambda v, keys: v.remove(keys),
+    lambda v, keys: v.import_(keys, [[1.0]]),
+    lambda v, keys: v.tables[0].lookup(keys),
+    lambda v, keys: v.tables[0].insert(keys, [[1.0]]),
+    lambda v, keys: v.tables[0].remove(keys),
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("keys", "kind"),
+    [
+        (np.array([1.7]), "float64"),
+        ([1.7], "float64"),
+        (np.array([True]), "bool"),
+        (np.array([1j]), "complex128"),
+        (np.array(["1"]), "string"),
+        (tf.constant([1], tf.int32), "int32"),
+        (tf.constant([1.0]), "float32"),
+    ],
+)
+def test_keys_of_another_type_are_refused_and_nothing_is_changed(method, keys, kind):
+    made = filled([1], [[7.0]])
+    message = f"table '{made.name}' has int64 keys, and was asked for {kind}: cast them"
+    with pytest.raises(TypeError, match=message):
+        method(made, keys)
+    assert made.lookup([1]).numpy().tolist() == [[7.0]] and made.size().numpy() == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("keys", [[2**32 + 1], [-(2**31) - 1], np.array([2**31]), [2**70]])
+def test_keys_beyond_int32_are_refused_by_an_int32_table(method, keys):
+    made = filled([1], [[7.0]], key_dtype=tf.int32)
+    with pytest.raises(ValueError, match=f"int32 keys, and was asked for {int(keys[0])}"):
+        method(made, keys)
+    with pytest.raises(ValueError, match=str(int(keys[0]))):
+        de.embedding_lookup(made, [int(keys[0])])
+    assert made.export()[0].numpy().tolist() == [1]
+
+
+@pytest.mark.parametrize("key_dtype", [tf.int32, tf.int64])
+def test_integers_that_fit_are_keys_whatever_holds_them(key_dtype):
+    made = filled([3], [[7.0]], key_dtype=key_dtype)
+    kinds = [np.int8, np.uint8, np.int16, np.int32, np.uint32, np.int64, np.uint64, object]
+    for keys in ([3], (3,), range(3, 4), [tf.constant(3, key_dtype)], [np.int16(3)]):
+        assert made.lookup(keys).numpy().tolist() == [[7.0]]
+    for kind in kinds:
+        assert made.lookup(np.array([3], kind)).numpy().tolist() == [[7.0]]
+    for keys in ([], np.array([])):
+        assert made.lookup(keys).shape == (0, 1)
+
+    @tf.function
+    def in_a_function(key):
+        return made.lookup([key, 3])
+
+    assert in_a_function(tf.constant(3, key_dtype)).numpy().tolist() == [[7.0]] * 2
+    if key_dtype == tf.int64:
+        with pytest.raises(ValueError, match="int64 keys, and was asked for 9223372036854775808"):
+            made.lookup(np.array([2**63], np.uint64))
 
 
 def test_it_compares_by_identity_and_can_be_a_key():

@@ -301,6 +301,35 @@ def test_ids_that_are_no_integers_are_refused_with_the_remedy(use) -> None:
         use(Embedding(4))
 
 
+@pytest.mark.parametrize("with_input", [False, True])
+@pytest.mark.parametrize("ids", [[[1.5]], [[float("nan")]], [[1.0]], [[True]]])
+def test_a_sequential_model_refuses_ids_that_are_no_integers(with_input, ids, tmp_path) -> None:
+    layers = [keras.Input((1,), dtype="int64")] if with_input else []
+    model = keras.Sequential([*layers, Embedding(2), keras.layers.Flatten()])
+    model.compile("sgd", "mse")
+    ids = np.array(ids)
+    for use in (
+        lambda: model.predict(ids, verbose=0),
+        lambda: model(ids),
+        lambda: model.fit(ids, np.ones((1, 2)), verbose=0),
+        lambda: model(keras.Input((1,))),
+    ):
+        with pytest.raises(TypeError, match="takes integer ids"):
+            use()
+    model.predict(np.array([[2**60]]), verbose=0)
+    model.fit(np.array([[7]], np.uint8), np.ones((1, 2)), verbose=0)
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(TypeError, match="takes integer ids"):
+        keras.models.load_model(tmp_path / "model.keras").predict(ids, verbose=0)
+
+
+def test_initial_weights_for_ids_that_are_no_integers_are_refused() -> None:
+    with pytest.raises(TypeError, match="float64: cast them"):
+        Embedding(2, weights=(np.array([1.5]), np.ones((1, 2))))
+    with pytest.raises(ValueError, match="int32 keys"):
+        Embedding(2, key_dtype="int32", weights=(np.array([2**40]), np.ones((1, 2))))
+
+
 def test_an_input_dim_by_position_is_named() -> None:
     with pytest.raises(TypeError, match=r"no input_dim: write Embedding\(16\)"):
         Embedding(1000, 16)

@@ -1,11 +1,13 @@
 """A killed save never spoils the last good file."""
 
+import concurrent.futures
 import os
 import pathlib
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import keras
@@ -101,6 +103,23 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: pathlib.Path) -> None:
         pathlib.Path(temporary).write_text("new")
         raise RuntimeError
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_threads_save_to_one_path(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "f.weights.h5"
+    all_write = threading.Barrier(4, timeout=60)
+
+    def save(text: str) -> None:
+        with save_atomically(path) as temporary:
+            pathlib.Path(temporary).write_text(text)
+            all_write.wait()
+            assert pathlib.Path(temporary).read_text() == text
+            all_write.wait()
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(save, "abcd"))
+    assert path.read_text() in "abcd"
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -55,7 +55,7 @@ def embedding_lookup(
         rows, wrapper = found if return_trainable else (found, None)
         rows = ids.with_flat_values(rows)
         return (rows, wrapper) if return_trainable else rows
-    ids = tf.convert_to_tensor(ids, None if hasattr(ids, "dtype") else params.key_dtype)
+    ids = tf.convert_to_tensor(ids) if hasattr(ids, "dtype") else params._keys(ids)
     if ids.dtype != params.key_dtype:
         raise TypeError(
             f"ids are {ids.dtype.name}, and the keys of table '{params.name}' are "
@@ -81,7 +81,7 @@ def embedding_lookup_unique(
 ) -> Any:
     """As `embedding_lookup`, reading each key once however often it occurs in `ids`."""
     with tf_ops.name_scope(name, "EmbeddingLookupUnique"):
-        ids = tf.convert_to_tensor(ids, None if hasattr(ids, "dtype") else params.key_dtype)
+        ids = tf.convert_to_tensor(ids) if hasattr(ids, "dtype") else params._keys(ids)
         distinct, positions = tf.unique(tf.reshape(ids, [-1]))
         rows = embedding_lookup(
             params,

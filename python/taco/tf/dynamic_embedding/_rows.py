@@ -13,6 +13,7 @@ from tensorflow.python.framework import ops as tf_ops
 
 from taco.tf import _ops
 from taco.tf.dynamic_embedding import _initializers
+from taco.tf.dynamic_embedding._keys import to_keys
 from taco.tf.dynamic_embedding._partition import Partition, PartitionFn
 from taco.tf.dynamic_embedding._table import Table
 
@@ -59,6 +60,10 @@ class Rows:
         Returns:
           values: (keys.shape + (dim,)), value_dtype; with `return_exists` also a bool tensor of
           the shape of `keys`.
+
+        Raises:
+          TypeError: keys that are no integers, or a tensor of another type than the table's keys.
+          ValueError: integers beyond the table's keys.
         """
         with tf_ops.name_scope(name, "TableLookup"):
             keys = self._keys(keys)
@@ -216,6 +221,7 @@ class Rows:
 
         Raises:
           ValueError: shapes do not match, and nothing is changed.
+          tf.errors.InvalidArgumentError: the same, where shapes are known only as a graph runs.
         """
         with tf_ops.name_scope(name, "TableImport"):
             keys = self._keys(keys)
@@ -225,7 +231,8 @@ class Rows:
                     f"keys of shape {keys.shape} need values of shape "
                     f"{keys.shape.concatenate([self.dim])}, not {values.shape}"
                 )
-            cleared = self.clear()
+            with tf.control_dependencies(self._shape_checks(keys, values)):
+                cleared = self.clear()
             with tf.control_dependencies([] if cleared is None else [cleared]):
                 return self.upsert(keys, values)
 
@@ -257,8 +264,18 @@ class Rows:
             tf.boolean_mask(exists, absent),
         )
 
+    def _shape_checks(self, keys: tf.Tensor, values: tf.Tensor) -> list[tf.Operation]:
+        """Operations that fail unless there is a row for each key; none where that is known."""
+        if keys.shape.is_fully_defined() and values.shape.is_fully_defined():
+            return []
+        message = f"table '{self.name}': keys (n,) need values (n, {self.dim})"
+        expected = tf.concat([tf.shape(keys), [self.dim]], 0)
+        same_rank = tf.debugging.assert_equal(tf.rank(values), tf.size(expected), message)
+        with tf.control_dependencies([same_rank]):
+            return [tf.debugging.assert_equal(tf.shape(values), expected, message)]
+
     def _keys(self, keys: Any) -> tf.Tensor:
-        return tf.convert_to_tensor(keys, self.key_dtype, name="keys")
+        return to_keys(keys, self.key_dtype, self.name)
 
     def _partition(self, flat_keys: tf.Tensor) -> Partition:
         return Partition(flat_keys, len(self.handles), self.partition_fn)
@@ -269,7 +286,7 @@ class Rows:
         """Runs `op(handle, keys, *data)` on each table with its part of keys and data."""
         if len(self.handles) == 1:
             return tf.group(op(self.handles[0], keys, *data))
-        rank = keys.shape.rank
+        rank = tf.rank(keys) if keys.shape.rank is None else keys.shape.rank
         flat = tf.reshape(keys, [-1])
         flat_data = [tf.reshape(d, tf.concat([[-1], tf.shape(d)[rank:]], 0)) for d in data]
         partition = self._partition(flat)

@@ -35,18 +35,18 @@ class Table:
 
     def lookup(self, keys: Any) -> tf.Tensor:
         """As `Variable.lookup`, in this table."""
-        keys = tf.convert_to_tensor(keys, self._variable.key_dtype)
+        keys = self._variable._keys(keys)
         return self._variable.find_in(self.resource_handle, keys)[0]
 
     def insert(self, keys: Any, values: Any) -> tf.Operation | None:
         """As `Variable.upsert`, in this table."""
-        keys = tf.convert_to_tensor(keys, self._variable.key_dtype)
+        keys = self._variable._keys(keys)
         values = tf.convert_to_tensor(values, self._variable.value_dtype)
         return _ops.ops().taco_table_upsert(self.resource_handle, keys, values)
 
     def remove(self, keys: Any) -> tf.Operation | None:
         """As `Variable.remove`, in this table."""
-        keys = tf.convert_to_tensor(keys, self._variable.key_dtype)
+        keys = self._variable._keys(keys)
         return tf.group(_ops.ops().taco_table_remove(self.resource_handle, keys))
 
     def export(self) -> tuple[tf.Tensor, tf.Tensor]:

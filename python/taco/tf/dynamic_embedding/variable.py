@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import uuid
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,6 +36,8 @@ _VALUE_DTYPES = (tf.float32, tf.bfloat16, tf.float16)
 _MAX_DIM = 4096
 # What TFRA's get_variable passes when the user names none.
 _NO_SHARED_NAME = (None, "", "get_variable")
+# The names of the tables in each tf.compat.v1 graph.
+_names: weakref.WeakKeyDictionary[tf.Graph, set[str]] = weakref.WeakKeyDictionary()
 
 
 class GraphKeys:
@@ -98,7 +101,8 @@ class Variable(
           partitioner: how keys are spread over the tables, see `partition_fn` above.
           shared_name: the name of the table in its session or server, where it must differ from
             the variable's.
-          name: with the initializer's seed, what the initial rows depend on.
+          name: with the initializer's seed, what the initial rows depend on. In a tf.compat.v1
+            graph that has a table of this name the new one is called name_1, then name_2.
           initializer: first value of a row: None (zeros), a number, an array of one row, or an
             initializer of tf.keras, tf or tf.compat.v1. The known distributions are drawn from
             (seed, name, key) alone. Another callable is called as `f([n, dim])` at each lookup for
@@ -131,6 +135,7 @@ class Variable(
             raise ValueError(f"init_size must not be negative, and is {init_size}")
         if kv_creator is not None and not isinstance(kv_creator, KVCreator):
             raise TypeError(f"kv_creator must be a KVCreator, not {type(kv_creator).__name__}")
+        name = _unused_name(name)
         self.dim = dim
         self.devices = [devices] if isinstance(devices, str) else list(devices or [""])
         self.partition_fn = partitioner or default_partition_fn
@@ -198,6 +203,7 @@ class Variable(
 
     def _join_graph(self) -> None:
         """Makes the initializer operation and enters the collections of a tf.compat.v1 graph."""
+        _names.setdefault(tf_ops.get_default_graph(), set()).add(self._table_name)
         # It makes the tables, and leaves rows that they may have alone, as TFRA does.
         with tf_ops.control_dependencies(self.handles), tf_ops.name_scope(None):
             self._initializer_op = tf.no_op(name=f"{self.handle.op.name}/Initializer")
@@ -219,7 +225,8 @@ class Variable(
 
     @property
     def name(self) -> str:  # type: ignore[override]
-        """The name as given, which is also that of the table's operation in a graph."""
+        """The name as given (in a graph made unique among tables), which is also that of the
+        table's operation in a graph."""
         return self._table_name
 
     @property
@@ -322,6 +329,19 @@ def _device(name: str) -> Iterator[None]:
         return
     with tf.device(name):
         yield
+
+
+def _unused_name(name: str) -> str:
+    """`name`, or in a graph where a table has it the first of name_1, name_2... that is free."""
+    with tf_ops.init_scope():
+        if context.executing_eagerly():
+            return name
+        taken = _names.get(tf_ops.get_default_graph(), set())
+    unused, number = name, 0
+    while unused in taken:
+        number += 1
+        unused = f"{name}_{number}"
+    return unused
 
 
 def _refuse_xla(name: str) -> None:

@@ -6,15 +6,19 @@ A process that is killed leaves its own behind; the next save into the same fold
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shutil
 import socket
 
+# Of the temporary files of this process: threads may save to one path at a time.
+_numbers = itertools.count()
+
 
 def prefix() -> str:
-    """What the names of this process's temporary files begin with."""
-    return f".taco-{_host()}-{os.getpid()}-"
+    """What the name of a temporary file of this process begins with, another one at each call."""
+    return f".taco-{_host()}-{os.getpid()}-{next(_numbers)}-"
 
 
 def remove_leftovers(folder: str) -> None:

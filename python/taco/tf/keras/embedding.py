@@ -51,7 +51,8 @@ class Embedding(keras.layers.Layer):
         they are kept so.
 
     Input: integers of any shape, dense, ragged or sparse (where an absent element is id 0). In a
-    functional model: `keras.Input(shape, dtype="int64")`, as Keras's default would round them.
+    functional model: `keras.Input(shape, dtype="int64")`, as Keras's default would round them. Such
+    an input casts what it is given; a Sequential model refuses floats.
     Output: shape of the input + (output_dim,).
     """
 
@@ -238,7 +239,7 @@ class Embedding(keras.layers.Layer):
             "devices": self.devices,
         }
 
-    def _rows_to_set(self, weights: Any) -> tuple[tf.Tensor, tf.Tensor]:
+    def _rows_to_set(self, weights: Any) -> tuple[np.ndarray, tf.Tensor]:
         pair = isinstance(weights, tuple) and len(weights) == 2
         if isinstance(weights, list) and len(weights) == 1:
             weights = weights[0]  # keras.layers.Embedding allows [matrix]
@@ -249,10 +250,7 @@ class Embedding(keras.layers.Layer):
                 f"weights: expected rows of shape ({ids.size}, {self.output_dim}), and got "
                 f"{rows.shape}"
             )
-        return (
-            tf.cast(tf.reshape(ids, [-1]), self.key_dtype),
-            tf.cast(rows, self.variable_dtype),
-        )
+        return ids.reshape(-1), tf.cast(rows, self.variable_dtype)
 
 
 def _refuse(constraint: Any, lora_rank: Any, kwargs: dict[str, Any]) -> None:

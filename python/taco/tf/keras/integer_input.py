@@ -4,11 +4,15 @@ A Sequential model without an `Input` is given one by Keras at its first call, o
 compute dtype: float32, or half of that under mixed precision. Ids pass through it and are rounded:
 from 2**24 on in float32, from 257 on in bfloat16. So the missing `Input` is added here, of the
 ids' dtype.
+
+An integer `Input` would cast floats in its turn, and drop their fractions without a word. So the
+model refuses what the layer by itself refuses.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -17,7 +21,7 @@ from taco.tf.keras.embedding import Embedding
 
 
 def install() -> None:
-    """Wraps `keras.Sequential.build`, once."""
+    """Wraps two methods of `keras.Sequential`, once."""
     stock = keras.Sequential.build
     if hasattr(stock, "_taco_stock"):
         return
@@ -33,6 +37,22 @@ def install() -> None:
 
     build._taco_stock = stock  # type: ignore[attr-defined]
     keras.Sequential.build = build
+    keras.Sequential.__call__ = _refusing(keras.Sequential.__call__)
+
+
+def _refusing(stock: Callable[..., Any]) -> Callable[..., Any]:
+    """`stock`, which casts to the model's input, for integers only if an `Embedding` is first."""
+
+    @functools.wraps(stock)
+    def call(self: keras.Sequential, *args: Any, **kwargs: Any) -> Any:
+        layers = self.layers  # without an `Input`
+        inputs = args[0] if args else kwargs.get("inputs")
+        dtype = getattr(inputs, "dtype", None)
+        if layers and isinstance(layers[0], Embedding) and dtype is not None:
+            layers[0]._refuse_unless_integer(dtype)
+        return stock(self, *args, **kwargs)
+
+    return call
 
 
 def _is_shape(shape: Any) -> bool:

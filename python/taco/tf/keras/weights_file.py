@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -29,6 +30,8 @@ from taco.tf.keras import _temporary
 
 _CHUNK_BYTES = 16 << 20
 _MANIFEST = "manifest"
+# The path of a temporary file of a table, as it stands in errors.
+_TEMPORARY_PATH = re.compile(r'"[^"]*/table\.data-[^"]*"|\S*/table\.data-[\w-]+')
 
 
 def save(table: Variable, store: Any) -> None:
@@ -66,8 +69,9 @@ def load(table: Variable, store: Any, what: str) -> None:
             table.restore(_prefix(folder), [json.dumps(each) for each in manifests])
     except (tf.errors.OpError, ValueError, KeyError, TypeError, OSError) as error:
         message = getattr(error, "message", None) or str(error)
+        message = _TEMPORARY_PATH.sub("the table", message)
         raise ValueError(
-            f"{what}: the table in the weights file cannot be restored: {message}"
+            f"{what}: the table in {_source(store)} cannot be restored: {message}"
         ) from error
 
 
@@ -125,6 +129,12 @@ def _write(path: str, chunks: Iterable[Any]) -> None:
     with open(path, "wb") as file:
         for chunk in chunks:
             file.write(chunk)
+
+
+def _source(store: Any) -> str:
+    """The file of the store, for errors. Keras does not say which .keras file it reads."""
+    name = getattr(getattr(store, "h5_file", None), "filename", None)
+    return f'"{name}"' if isinstance(name, str) and os.path.isfile(name) else "the weights file"
 
 
 def _folder(store: Any) -> str | None:
