@@ -19,7 +19,9 @@ quiet := --ui_event_filters=-info $(shell [ -t 2 ] || echo --noshow_progress)
 # How long `make soak` keeps each fuzz test and each long test going.
 TACO_SOAK_SECONDS ?= 600
 
-artefacts := //tf_ops:libtaco_tf.so
+# The demo needs no more than the first, and so neither PyTorch nor the time that its headers take.
+demo_artefacts := //tf_ops:libtaco_tf.so
+artefacts := $(demo_artefacts) //torch_ext:libtaco_torch.so
 
 .PHONY: help
 help: ## list the targets
@@ -28,42 +30,48 @@ help: ## list the targets
 	@echo 'ARGS="..." hands arguments to demo and bench: make demo ARGS="--help"'
 
 .PHONY: demo
-demo: libraries ## train with and without dynamic embeddings, side by side
+demo: demo-libraries ## train with and without dynamic embeddings, side by side
 	@$(python) -m taco.cli demo $(ARGS)
 
 .PHONY: build
 build: libraries ## the native libraries, into bazel-bin/
-	@ls -l bazel-bin/tf_ops/libtaco_tf.so
+	@ls -l bazel-bin/tf_ops/libtaco_tf.so bazel-bin/torch_ext/libtaco_torch.so
+
+.PHONY: demo-libraries
+demo-libraries:
+	@$(setup) build venv-run
+	@echo "taco: building $(demo_artefacts)" >&2
+	@$(bazel) build $(quiet) $(BAZEL_FLAGS) $(demo_artefacts)
 
 .PHONY: libraries
 libraries:
-	@$(setup) build venv-run
+	@$(setup) build venv-torch
 	@echo "taco: building $(artefacts)" >&2
 	@$(bazel) build $(quiet) $(BAZEL_FLAGS) $(artefacts)
 
 .PHONY: test
 test: ## every test, and the cores' under the sanitizers
-	@$(setup) build test venv-dev
+	@$(setup) build test venv-torch venv-dev
 	@$(python) tools/run_tests.py
 
 .PHONY: soak
 soak: ## the long fuzz, property and race tests (TACO_SOAK_SECONDS each, 600)
-	@$(setup) build test soak venv-dev
+	@$(setup) build test soak venv-torch venv-dev
 	@TACO_SOAK_SECONDS=$(TACO_SOAK_SECONDS) $(python) tools/run_tests.py --soak
 
 .PHONY: bench
-bench: libraries ## our speed beside its peers', in one run
+bench: demo-libraries ## our speed beside its peers', in one run
 	@$(python) -m benchmarks.embedding $(ARGS)
 
 .PHONY: wheel
 wheel: ## one wheel with every library inside, into dist/
-	@$(setup) build venv-dev
+	@$(setup) build venv-torch venv-dev
 	@$(MAKE) libraries
-	@$(python) tools/build_wheel.py --out dist bazel-bin/tf_ops/libtaco_tf.so
+	@$(python) tools/build_wheel.py --out dist bazel-bin/tf_ops/libtaco_tf.so bazel-bin/torch_ext/libtaco_torch.so
 
 .PHONY: lint
 lint: ## formatting, types, and the dependency laws
-	@$(setup) build test venv-dev buildifier
+	@$(setup) build test venv-torch venv-dev buildifier
 	@tools/lint.sh
 
 .PHONY: format

@@ -18,8 +18,14 @@ from setuptools.command.bdist_wheel import bdist_wheel
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
-# In the process that loads the op library these are there already, from TensorFlow's own wheel.
-PROVIDED_BY_THE_HOST = ["libtensorflow_framework.so.2", "libtensorflow_cc.so.2"]
+# In the process that loads an op library these are there already, from the framework's own wheel.
+PROVIDED_BY_THE_HOST = [
+    "libtensorflow_framework.so.2",
+    "libtensorflow_cc.so.2",
+    "libc10.so",
+    "libtorch.so",
+    "libtorch_cpu.so",
+]
 
 
 class NativeDistribution(setuptools.Distribution):

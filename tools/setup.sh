@@ -5,6 +5,7 @@
 #   test        googletest, Google Benchmark
 #   soak        clang 14 with libFuzzer
 #   venv-run    .venv with requirements/run.lock, this checkout's taco linked into it
+#   venv-torch  .venv with requirements/torch.lock too
 #   venv-dev    .venv with requirements/dev.lock too
 #   buildifier  build/npm with buildifier
 #
@@ -146,6 +147,11 @@ for piece; do
     soak) setup_soak ;;
     venv-run) # one command a line: in a list joined by && a failure inside would not end the script
       setup_venv run
+      link_checkout
+      ;;
+    venv-torch)
+      setup_venv run
+      setup_venv torch
       link_checkout
       ;;
     venv-dev)

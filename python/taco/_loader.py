@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from taco import _tunables
 from taco._version import __version__
@@ -23,6 +24,10 @@ from taco._version import __version__
 # The exact version that libtaco_tf.so is built against: TensorFlow's C++ interface changes with
 # each release.
 TENSORFLOW_VERSION = "2.21.0"
+
+# The release that libtaco_torch.so is built against: PyTorch's C++ interface changes with each
+# minor release, and not within one.
+TORCH_VERSION = "2.13.0"
 
 _PACKAGE = Path(__file__).resolve().parent
 _WORKSPACE = "taco"  # as WORKSPACE names it, which is the first part of a runfiles path
@@ -68,8 +73,7 @@ ARTEFACTS: tuple[Artefact, ...] = (
         "torch_ext",
         "torch_library",
         "torch",
-        "gradient compression and fusion, CPU inference kernels",
-        in_this_version=False,
+        "gradient compression and fusion",
     ),
     Artefact(
         "harp",
@@ -242,25 +246,81 @@ def _load_tf_ops_once() -> ModuleType:
     return ops
 
 
-def explain(path: Path, message: str, running_version: str) -> str:
-    """Turns what the dynamic linker or TensorFlow said into a sentence with a remedy.
+def load_torch_ops() -> Any:
+    """Loads libtaco_torch.so into PyTorch, once a process.
+
+    Returns:
+        `torch.ops.taco`, whose attributes are the ops; docs/lightcc_ops.md is their reference.
+
+    Raises:
+        LibraryNotFoundError: the library is nowhere.
+        LibraryLoadError: PyTorch is missing, or of another release than the library was built for,
+            or the library refers to something that this machine lacks.
+        taco._tunables.InvalidTunableError: TACO_SIMD or the path of a library holds nonsense.
+    """
+    with _load_lock:
+        return _load_torch_ops_once()
+
+
+@functools.cache
+def _load_torch_ops_once() -> Any:
+    _tunables.value("simd")  # the library acts on it; say here what is wrong with it
+    path = library_path("torch")
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise LibraryLoadError(
+            f"TACO's LightCC needs PyTorch, which is not installed here. Run "
+            f"`pip install torch=={TORCH_VERSION}`.",
+            name="torch",
+        ) from None
+    # Before it is loaded: with another release's C++ interface, that may end the process.
+    if not _same_release(torch.__version__, TORCH_VERSION):
+        raise LibraryLoadError(
+            explain(path, "It was not tried.", torch.__version__, "PyTorch"), path=str(path)
+        )
+    try:
+        torch.ops.load_library(str(path))
+    except (RuntimeError, OSError) as error:
+        said = str(error.__cause__ or error)  # PyTorch puts a sentence of its own before it
+        message = explain(path, said, torch.__version__, "PyTorch")
+        raise LibraryLoadError(message, path=str(path)) from error
+    return torch.ops.taco
+
+
+def _same_release(running: str, wanted: str) -> bool:
+    """Whether two versions differ in their third number at most: 2.13.1+cpu is a 2.13."""
+    return running.split(".")[:2] == wanted.split(".")[:2]
+
+
+def explain(path: Path, message: str, running_version: str, framework: str = "TensorFlow") -> str:
+    """Turns what the dynamic linker or the framework said into a sentence with a remedy.
 
     Args:
         path: the library.
         message: the error's text.
-        running_version: the TensorFlow version of this process.
+        running_version: the framework's version in this process.
+        framework: `"TensorFlow"` or `"PyTorch"`.
     """
+    if framework == "PyTorch":
+        wanted, package = TORCH_VERSION, "torch"
+        fits = _same_release(running_version, wanted)
+    else:
+        wanted, package = TENSORFLOW_VERSION, "tensorflow"
+        fits = running_version == wanted
     if "was built for TensorFlow" in message:  # the library's own check
         return message
-    if running_version != TENSORFLOW_VERSION:
+    if not fits:
         return (
-            f"{path} does not load into TensorFlow {running_version}: TACO is built for "
-            f"{TENSORFLOW_VERSION}. Run `pip install tensorflow=={TENSORFLOW_VERSION}`, or rebuild "
-            f"TACO in this environment with `make build`.\n  {message}"
+            f"{path} does not load into {framework} {running_version}: TACO is built for {wanted}. "
+            f"Run `pip install {package}=={wanted}`, or rebuild TACO in this environment with "
+            f"`make build`.\n  {message}"
         )
     if "undefined symbol" in message:
         remedy = (
-            "It was built against another TensorFlow: rebuild it in this environment with `make "
+            f"It was built against another {framework}: rebuild it in this environment with `make "
             "build`, or install TACO's wheel again."
         )
     elif "cannot open shared object file" in message:
@@ -271,4 +331,4 @@ def explain(path: Path, message: str, running_version: str) -> str:
         remedy = "The file is damaged: run `make build`, or install TACO's wheel again."
     else:
         remedy = "Run `taco doctor` for what is installed, or rebuild it with `make build`."
-    return f"{path} does not load into TensorFlow {running_version}. {remedy}\n  {message}"
+    return f"{path} does not load into {framework} {running_version}. {remedy}\n  {message}"

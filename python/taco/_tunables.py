@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from taco.lightcc import _settings as _lightcc
+
 SIMD_LEVELS = ("baseline", "avx2", "avx512")
 
 
@@ -117,6 +119,10 @@ TUNABLES: tuple[Tunable, ...] = (
         None,
         "The libtaco_goya.so to load, and no other.",
         _file,
+    ),
+    *(
+        Tunable(f"lightcc_{each.name}", each.env, each.default_text, each.doc, each.check)
+        for each in _lightcc.VARIABLES
     ),
 )
 

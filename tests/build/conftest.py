@@ -38,3 +38,10 @@ def tf_library() -> pathlib.Path:
     """libtaco_tf.so, built."""
     bazel("build", "--noshow_progress", "//tf_ops:libtaco_tf.so")
     return ROOT / "bazel-bin" / "tf_ops" / "libtaco_tf.so"
+
+
+@pytest.fixture(scope="session")
+def torch_library() -> pathlib.Path:
+    """libtaco_torch.so, built."""
+    bazel("build", "--noshow_progress", "//torch_ext:libtaco_torch.so")
+    return ROOT / "bazel-bin" / "torch_ext" / "libtaco_torch.so"

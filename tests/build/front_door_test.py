@@ -5,6 +5,8 @@ import pathlib
 import shutil
 import subprocess
 
+import pytest
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROMISED = ["demo", "test", "build", "bench", "wheel", "lint", "soak", "help"]
 
@@ -28,8 +30,14 @@ def test_the_demo_installs_neither_test_tools_nor_peers():
     commands = make("--dry-run", "demo")
     assert "venv-run" in commands
     assert "venv-dev" not in commands
+    assert "torch" not in commands
     assert "setup.sh build test" not in commands
     assert "peers" not in commands
+
+
+@pytest.mark.parametrize("target", ["build", "test", "lint"])
+def test_what_needs_pytorch_installs_it(target):
+    assert "venv-torch" in make("--dry-run", target)
 
 
 def test_a_bazel_that_the_setup_installs_is_the_one_that_builds(tmp_path):

@@ -13,12 +13,15 @@ SYSTEMS = ("tf_ops", "torch_ext", "nccl_plugin", "providers")
 CORES = (
     "tf_ops/embedding/table",
     "tf_ops/adaptive_jit/policy",
+    "torch_ext/base",
     "torch_ext/topk",
     "torch_ext/fusion",
     "torch_ext/inference",
     "nccl_plugin/protocol",
     "providers/goya",
 )
+# A core that the other cores of its system may use: errors, threads, instruction sets.
+SHARED = {"torch_ext": "torch_ext/base"}
 # Who uses the finished artefacts, from outside.
 OUTSIDE = ("python", "tests", "benchmarks", "examples")
 # External repositories that a core may use: for its tests and benchmarks alone.
@@ -51,10 +54,12 @@ def packages(folders) -> str:
 
 @pytest.mark.parametrize("core", [core for core in CORES if has_targets(core)])
 def test_a_core_depends_on_nothing_but_itself_and_the_test_libraries(query, core):
+    own = [core, SHARED.get(core.split("/")[0], core)]
     strangers = {
         label
         for label in query(f"kind(rule, deps(//{core}/...))")
-        if not label.startswith((f"//{core}:", f"//{core}/", "//third_party/bazel:"))
+        if not label.startswith(tuple(f"//{folder}{end}" for folder in own for end in ":/"))
+        and not label.startswith("//third_party/bazel:")
         and not label.startswith(TEST_REPOSITORIES + BAZELS_OWN)
     }
     assert not strangers

@@ -106,7 +106,7 @@ def test_the_second_run_touches_no_registry():
         "https_proxy": "http://127.0.0.1:9",
     }
     result = subprocess.run(
-        [ROOT / "tools" / "setup.sh", "build", "test", "venv-run", "venv-dev"],
+        [ROOT / "tools" / "setup.sh", "build", "test", "venv-torch", "venv-dev"],
         env={**os.environ, **unreachable},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -116,12 +116,12 @@ def test_the_second_run_touches_no_registry():
     assert not result.stderr, "it installed something again"
 
 
-@pytest.mark.parametrize("piece", ["venv-run", "venv-dev"])
+@pytest.mark.parametrize("piece", ["venv-run", "venv-torch", "venv-dev"])
 def test_a_failed_installation_is_not_taken_for_done(tmp_path, piece):
     for folder in ["tools", "requirements", ".venv/bin"]:
         (tmp_path / folder).mkdir(parents=True)
     shutil.copy(ROOT / "tools" / "setup.sh", tmp_path / "tools")
-    for lock in ["run.lock", "dev.lock"]:
+    for lock in ["run.lock", "torch.lock", "dev.lock"]:
         (tmp_path / "requirements" / lock).write_text("absent==1.0\n")
     python = tmp_path / ".venv/bin/python"
     python.write_text("#!/bin/sh\nexit 1\n")

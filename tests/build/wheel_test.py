@@ -32,14 +32,28 @@ table.upsert(keys, tf.reshape(tf.range(12, dtype=tf.float32), (3, 4)))
 assert table.lookup(keys)[2, 3] == 11
 assert table.size() == 3
 """,
+    "libtaco_torch.so": """
+import torch
+import taco
+from taco import _loader
+
+assert "site-packages" in str(taco.library_path("torch"))
+ops = _loader.load_torch_ops()
+grad, residual = torch.arange(100.0), torch.zeros(100)
+state = torch.zeros(8, dtype=torch.float64)
+indices, values, count = ops.topk_compress(grad, residual, state, 10, exact=True)
+assert indices.tolist() == list(range(90, 100)) and count == 10
+assert torch.equal(ops.topk_decompress(indices, values, 100) + residual, grad)
+""",
 }
 
 
 @pytest.fixture(scope="module")
-def wheel(tf_library, tmp_path_factory) -> pathlib.Path:
+def wheel(tf_library, torch_library, tmp_path_factory) -> pathlib.Path:
     out = tmp_path_factory.mktemp("dist")
     script = ROOT / "tools" / "build_wheel.py"
-    subprocess.run([sys.executable, script, "--out", out, tf_library], check=True)
+    libraries = [tf_library, torch_library]
+    subprocess.run([sys.executable, script, "--out", out, *libraries], check=True)
     (path,) = out.glob("*.whl")
     return path
 
@@ -89,7 +103,8 @@ def test_the_name_holds_version_and_tags(wheel):
 
 def test_it_holds_the_package_and_no_test_or_build_file(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"taco/__init__.py", "taco/lib/libtaco_tf.so"} <= set(names)
+    libraries = {f"taco/lib/{name}" for name in USES}
+    assert {"taco/__init__.py"} | libraries <= set(names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"taco"}
     assert not [name for name in names if "__pycache__" in name or name.endswith("BUILD")]
 
@@ -114,11 +129,11 @@ def test_no_library_names_the_machine_that_built_it(libraries):
 
 
 def test_an_op_library_exports_nothing(libraries):
-    (library,) = (each for each in libraries if each.name == "libtaco_tf.so")
-    exported = subprocess.run(
-        ["nm", "--dynamic", "--defined-only", library], check=True, capture_output=True, text=True
-    ).stdout
-    assert exported == ""
+    for name in ["libtaco_tf.so", "libtaco_torch.so"]:
+        (library,) = (each for each in libraries if each.name == name)
+        command = ["nm", "--dynamic", "--defined-only", library]
+        exported = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        assert exported == "", name
 
 
 def test_python_imports_the_installed_package(installed):

@@ -9,7 +9,7 @@ from taco.cli import bench, commands
 def test_help_shows_examples(arguments, capsys):
     assert commands.run(arguments) == 0
     said = capsys.readouterr().out
-    for part in ("doctor", "demo", "bench", "examples:", "taco doctor --json"):
+    for part in ("doctor", "run", "demo", "bench", "examples:", "taco doctor --json"):
         assert part in said
 
 
@@ -28,7 +28,7 @@ def test_a_mistyped_command_is_guessed(typed, meant, capsys):
 
 def test_a_strange_command_gets_the_list(capsys):
     assert commands.run(["xyzzy"]) == 2
-    assert "There are doctor, demo, bench." in capsys.readouterr().err
+    assert "There are doctor, run, demo, bench." in capsys.readouterr().err
 
 
 def test_a_strange_option_is_wrong_usage(capsys):
@@ -48,6 +48,19 @@ def test_demo_gets_its_arguments_and_gives_its_exit_code(monkeypatch):
     monkeypatch.setattr(taco.demo, "main", lambda argv: got.extend(argv) or 5)
     assert commands.run(["demo", "--data", "clicks.csv", "--help"]) == 5
     assert got == ["--data", "clicks.csv", "--help"]
+
+
+def test_run_has_help_of_its_own_and_gets_its_arguments(capsys, monkeypatch):
+    assert commands.run(["run", "--help"]) == 0
+    said = capsys.readouterr().out
+    for part in ("-np", "--hostfile", "--timeline", "--min-np", "--shim", "examples:"):
+        assert part in said
+    from taco.lightcc.run import launcher
+
+    got = []
+    monkeypatch.setattr(launcher, "main", lambda argv: got.extend(argv) or 7)
+    assert commands.run(["run", "-np", "2", "train.py", "--help"]) == 7
+    assert got == ["-np", "2", "train.py", "--help"]
 
 
 def test_an_interrupt_ends_quietly(monkeypatch):

@@ -129,6 +129,16 @@ def test_the_tensorflow_library_loads_and_tells_what_it_is(run_taco):
     assert library["built"]["simd"] == "baseline"
 
 
+def test_the_torch_library_loads_and_tells_what_it_is(run_taco, absent):
+    environ = {"TACO_SIMD": "baseline", "TACO_TF_LIBRARY": absent}
+    report = json.loads(run_taco("doctor", "--json", **environ).stdout)
+    (library,) = [each for each in report["artefacts"] if each["name"] == "libtaco_torch.so"]
+    assert library["status"] == probe.LOADS, library["error"]
+    assert {"taco::topk_compress", "taco::fuse"} <= set(library["ops"])
+    assert metadata.version("torch").startswith(library["built"]["torch_built"])
+    assert library["built"]["simd"] == "baseline"
+
+
 def test_a_broken_library_is_a_problem_and_the_rest_is_still_told(run_taco, tmp_path):
     library = tmp_path / "libtaco_tf.so"
     library.write_bytes(b"garbage" * 100)

@@ -139,8 +139,51 @@ except _loader.LibraryLoadError as error:
     assert "pip install tensorflow==2.21.0" in done.stdout, done.stderr
 
 
-def test_an_invalid_simd_level_is_refused_before_anything_is_loaded(python):
-    code = "from taco import _loader; _loader.load_tf_ops()"
+@pytest.mark.parametrize(
+    ("said", "version", "remedy"),
+    [
+        ("/x.so: undefined symbol: _ZN3c103FooE", "2.13.0+cpu", "another PyTorch"),
+        ("/x.so: undefined symbol: _ZN3c103FooE", "2.12.1", "torch==2.13.0"),
+        ("/x.so: invalid ELF header", "2.13.1", "damaged"),
+    ],
+)
+def test_explain_speaks_of_pytorch_too(tmp_path, said, version, remedy):
+    text = _loader.explain(tmp_path / "libtaco_torch.so", said, version, "PyTorch")
+    assert f"PyTorch {version}" in text
+    assert remedy in text
+    assert said in text
+    assert "TensorFlow" not in text
+
+
+PRETEND = """
+import sys, types
+sys.modules["torch"] = {torch}
+from taco import _loader
+try:
+    _loader.load_torch_ops()
+except _loader.LibraryLoadError as error:
+    print(error)
+"""
+
+
+def test_without_pytorch_the_error_says_what_to_install(python, tmp_path):
+    library = tmp_path / "libtaco_torch.so"
+    library.touch()
+    done = python("-c", PRETEND.format(torch="None"), TACO_TORCH_LIBRARY=str(library))
+    assert "pip install torch==2.13.0" in done.stdout, done.stderr
+
+
+def test_another_pytorch_is_refused_before_anything_is_loaded(python, tmp_path):
+    library = tmp_path / "libtaco_torch.so"
+    library.touch()
+    torch = "types.SimpleNamespace(__version__='2.12.0+cpu')"
+    done = python("-c", PRETEND.format(torch=torch), TACO_TORCH_LIBRARY=str(library))
+    assert "does not load into PyTorch 2.12.0+cpu: TACO is built for 2.13.0" in done.stdout
+
+
+@pytest.mark.parametrize("load", ["load_tf_ops", "load_torch_ops"])
+def test_an_invalid_simd_level_is_refused_before_anything_is_loaded(python, load):
+    code = f"from taco import _loader; _loader.{load}()"
     done = python("-c", code, TACO_SIMD="avx1024")
     assert done.returncode != 0
     assert "TACO_SIMD='avx1024': must be one of baseline, avx2, avx512" in done.stderr

@@ -56,6 +56,14 @@ def test_garbage_in_place_of_the_tensorflow_ops_is_explained(tmp_path):
     assert "damaged" in error
 
 
+def test_garbage_in_place_of_the_torch_ops_is_explained(tmp_path):
+    library = tmp_path / "libtaco_torch.so"
+    library.write_bytes(b"this is no library" * 1000)
+    error = probe.load_in_child("torch", library, PLENTY_S)["error"]
+    assert str(library) in error
+    assert "damaged" in error
+
+
 def test_a_missing_symbol_is_named(tmp_path):
     source = "extern int nowhere; int *Nowhere(void) { return &nowhere; }"
     library = compile_library(tmp_path / "unresolved.so", source)
@@ -100,11 +108,13 @@ def test_report_of_a_named_file_that_is_absent(tmp_path):
 
 
 def test_report_of_a_library_whose_framework_is_not_installed(tmp_path, monkeypatch):
-    (tmp_path / "libtaco_tf.so").touch()
     monkeypatch.setattr(probe.util, "find_spec", lambda name: None)
     readings = _tunables.read({"TACO_LIBRARY_PATH": str(tmp_path)})
-    report = probe.artefact_report(TF, readings)
-    assert (report["status"], report["place"]) == (probe.NEEDS_FRAMEWORK, "TACO_LIBRARY_PATH")
+    for artefact in (TF, _loader.artefact("torch")):
+        (tmp_path / artefact.file_name).touch()
+        report = probe.artefact_report(artefact, readings)
+        assert (report["status"], report["place"]) == (probe.NEEDS_FRAMEWORK, "TACO_LIBRARY_PATH")
+        assert report["error"] == f"{artefact.loaded_by} is not installed"
 
 
 def test_report_of_a_library_that_crashes(tmp_path):

@@ -14,12 +14,14 @@ _DESCRIPTION = """TACO makes programs faster that people already have.
 
 commands:
   doctor   what is installed, which library loads, which does not and why
+  run      starts the ranks of a program that uses Horovod's API
   demo     trains one recommender twice, with and without dynamic embeddings
   bench    measures the embeddings beside their peers (needs the source tree)"""
 
 _EXAMPLES = """examples:
   taco doctor              tables for people
   taco doctor --json       the same for machines
+  taco run -np 2 train.py  two ranks of a script
   taco demo --rows 100000  the demonstration, on a short generated stream
   taco bench --help        what can be measured
 
@@ -91,6 +93,12 @@ def _doctor(argv: Sequence[str]) -> int:
     return doctor.main(argv)
 
 
+def _launch(argv: Sequence[str]) -> int:
+    from taco.cli import run
+
+    return run.main(argv)
+
+
 def _demo(argv: Sequence[str]) -> int:
     from taco import demo
 
@@ -105,6 +113,7 @@ def _bench(argv: Sequence[str]) -> int:
 
 _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "doctor": _doctor,
+    "run": _launch,
     "demo": _demo,
     "bench": _bench,
 }

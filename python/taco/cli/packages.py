@@ -51,7 +51,13 @@ PACKAGES = (
     ),
     Supported("keras", ("keras",), "taco.tf.keras", least="3.12", below="4"),
     Supported("numpy", ("numpy",), "taco.tf", least="1.26", below="3"),
-    Supported("torch", ("torch",), "libtaco_torch.so", exact="2.13.0"),
+    Supported(
+        "torch",
+        ("torch",),
+        "taco.lightcc, libtaco_torch.so",
+        least=_loader.TORCH_VERSION,
+        below="2.14",
+    ),
     Supported("rich", ("rich",), "the taco command", least="13"),
     Supported("matplotlib", ("matplotlib",), "plots of taco demo", least="3.7"),
 )

@@ -43,11 +43,17 @@ def _tensorflow(path: str) -> dict[str, Any]:
 
 
 def _torch(path: str) -> dict[str, Any]:
+    os.environ["TACO_TORCH_LIBRARY"] = path
+    from taco import _loader
+
+    ops = _loader.load_torch_ops()
     import torch
 
-    torch.ops.load_library(path)
     registered = torch._C._dispatch_get_all_op_names()
-    return {"ops": sorted(name for name in registered if name.startswith("taco::"))}
+    return {
+        "ops": sorted(name for name in registered if name.startswith("taco::")),
+        "built": json.loads(ops.build_info()),
+    }
 
 
 def _dlopen(path: str) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Horovod's API for PyTorch over torch.distributed, with compression and measured choices."""

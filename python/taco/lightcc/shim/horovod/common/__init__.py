@@ -1,0 +1,1 @@
+"""What Horovod keeps apart from the frameworks."""
