@@ -2,7 +2,7 @@
 # tools/setup.sh PIECE...: brings this machine and this checkout to where a make target can start.
 #
 #   build       Bazel, a C++17 compiler, Python with venv
-#   test        googletest, Google Benchmark
+#   test        googletest, Google Benchmark, iproute2
 #   soak        clang 14 with libFuzzer
 #   venv-run    .venv with requirements/run.lock, this checkout's taco linked into it
 #   venv-torch  .venv with requirements/torch.lock too
@@ -98,6 +98,7 @@ setup_test() {
   need libgtest-dev test -e /usr/include/gtest/gtest.h
   need libgmock-dev test -e /usr/include/gmock/gmock.h
   need libbenchmark-dev test -e /usr/include/benchmark/benchmark.h
+  need iproute2 has tc # network namespaces, joined by links of a given speed
   install_packages
 }
 

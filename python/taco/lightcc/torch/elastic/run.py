@@ -54,7 +54,7 @@ def run(func: Callable[..., Any]) -> Callable[..., Any]:
                 lambda: func(state, *args, **kwargs),
                 state,
                 lambda: _next_round(client),
-                _anyone,
+                _Vote(),
             )
         finally:
             state.watch(None)
@@ -110,10 +110,30 @@ def _repeat(
         moved = True
 
 
-def _anyone(wanted: bool) -> bool:
-    """Asks all ranks: hosts may have come after others went, and newcomers always want it."""
-    votes = torch.tensor([int(wanted)])
-    return bool(allreduce(votes, name="taco.elastic.sync", op=Max).item())
+class _Vote:
+    """Asks all ranks of a round whether any of them wants the state to be shared.
+
+    Hosts may have come after others went, and newcomers always want it.
+    """
+
+    def __init__(self) -> None:
+        self._newcomer = True
+
+    def __call__(self, wanted: bool) -> bool:
+        """Gives the answer, the same on all ranks.
+
+        Raises:
+            RuntimeError: this is rank 0, has no state to share, and others have.
+        """
+        votes = torch.tensor([int(wanted), int(not self._newcomer)])
+        shares, exists = allreduce(votes, name="taco.elastic.sync", op=Max).tolist()
+        if exists and self._newcomer and basics.rank() == 0:
+            raise RuntimeError(
+                "a newcomer became rank 0, whose state all get, while others have the state; it "
+                "leaves, so that they do not begin again."
+            )
+        self._newcomer = False
+        return bool(shares)
 
 
 def _next_round(client: Rejoin) -> None:
