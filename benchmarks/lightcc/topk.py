@@ -24,7 +24,7 @@ from taco import _loader
 N = 25_600_000
 RATIO = 0.01
 GRADIENTS = 4  # distinct ones: more than the caches hold
-WARM_UP = 12  # steps until the residual is that of a run
+WARM_UP = 60  # steps until the residual is that of a run
 
 
 class Bench:

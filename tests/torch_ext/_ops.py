@@ -13,7 +13,7 @@ STATE_FIELDS = (
     "threshold",
     "steps",
     "misses",
-    "applied",
+    "fitting",
     "passes",
     "sent",
     "input_sq",

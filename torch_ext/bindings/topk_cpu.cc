@@ -20,6 +20,7 @@ topk::State ReadState(const at::Tensor& tensor) {
   state.threshold = static_cast<float>(field[0]);
   state.steps = static_cast<int64_t>(field[1]);
   state.misses = static_cast<int64_t>(field[2]);
+  state.fitting = static_cast<float>(field[3]);
   return state;
 }
 
@@ -28,7 +29,7 @@ void WriteState(const topk::State& state, const at::Tensor& tensor) {
   field[0] = static_cast<double>(state.threshold);
   field[1] = static_cast<double>(state.steps);
   field[2] = static_cast<double>(state.misses);
-  field[3] = static_cast<double>(state.applied);
+  field[3] = static_cast<double>(state.fitting);
   field[4] = static_cast<double>(state.passes);
   field[5] = static_cast<double>(state.sent);
   field[6] = state.input_sq;

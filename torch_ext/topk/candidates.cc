@@ -86,8 +86,8 @@ void Pack(const uint64_t* marks, int n, int64_t begin, float* residual, base::Va
     ForEachMark(marks, n, [&](int i) { note(residual[i]); });
     return;
   }
-  int32_t* indices = candidates->indices.get() + block->offset;
-  float* values = candidates->values.get() + block->offset;
+  int32_t* indices = candidates->indices + block->offset;
+  float* values = candidates->values + block->offset;
   ForEachMark(marks, n, [&](int i) {
     const float v = residual[i];
     *indices++ = static_cast<int32_t>(begin + i);
@@ -114,13 +114,16 @@ void SampleBlock(const float* residual, int n, int64_t number, int every, uint32
 base::Status Candidates::Allocate(int64_t n, int64_t room) {
   budget = room;
   num_blocks = (n + kBlock - 1) / kBlock;
-  indices.reset(new (std::nothrow) int32_t[budget]);
-  values.reset(new (std::nothrow) float[budget]);
+  memory.reset(new (std::nothrow) std::byte[budget * (sizeof *indices + sizeof *values)]);
   blocks.reset(new (std::nothrow) BlockCandidates[num_blocks]);
-  if (indices && values && blocks) return base::OkStatus();
-  return base::ResourceExhausted("no memory for " + std::to_string(budget) +
-                                 " candidates of TopK (8 bytes each); lower the ratio or split "
-                                 "the gradient into smaller buckets");
+  if (!memory || !blocks) {
+    return base::ResourceExhausted("no memory for " + std::to_string(budget) +
+                                   " candidates of TopK (8 bytes each); lower the ratio or split "
+                                   "the gradient into smaller buckets");
+  }
+  indices = reinterpret_cast<int32_t*>(memory.get());
+  values = reinterpret_cast<float*>(memory.get() + budget * sizeof *indices);
+  return base::OkStatus();
 }
 
 int64_t TasksFor(int64_t num_blocks, const base::Executor& executor) {

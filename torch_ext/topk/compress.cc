@@ -10,12 +10,15 @@
 //      miss.
 //
 // The threshold for the next step aims somewhat below the k-th largest: a few candidates too many
-// cost little, and a few too few a pass.
+// cost little, and a few too few a pass. In its first hundred steps or so (1 / ratio) the residual
+// grows, and the threshold with it: while counts come out too high, half of its last rise is added
+// beforehand. Half, because the rise itself declines; and only then, because it is a noisy guide.
 
 #include "torch_ext/topk/compress.h"
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 
 #include "torch_ext/topk/candidates.h"
@@ -75,7 +78,6 @@ class Step {
     if (first) threshold = Sample(input_, executor_).ThresholdFor(band_.aim);
     PassResult pass =
         RunPass(input_, true, threshold, packed_->value_type, executor_, &candidates_);
-    state_->applied = FloatOfKey(threshold);
     state_->passes = 1;
     state_->input_sq = pass.small_sq + pass.large_sq;
     if (!Serves(pass, threshold)) {
@@ -85,7 +87,6 @@ class Step {
       if (second == threshold) return SelectExactly();
       threshold = second;
       pass = RunPass(input_, false, threshold, packed_->value_type, executor_, &candidates_);
-      state_->applied = FloatOfKey(threshold);
       state_->passes = 2;
       if (!Serves(pass, threshold)) {
         PutBack(input_, executor_, candidates_);
@@ -95,7 +96,8 @@ class Step {
     const Cut cut = pass.count > band_.high ? ThinOut(pass) : Cut{};
     const Emitted emitted = EmitCandidates(input_, cut, executor_, &candidates_, packed_);
     Finish(emitted.count, pass.small_sq + emitted.rest_sq);
-    SetThreshold(pass.histogram.ThresholdFor(band_.aim));
+    SetThreshold(pass.histogram.ThresholdFor(band_.aim),
+                 static_cast<double>(pass.count) > 1.25 * band_.aim);
   }
 
  private:
@@ -111,7 +113,7 @@ class Step {
       const uint32_t key = pass.histogram.CutFor(band_.low, band_.k, band_.high);
       if (key != 0) return {key, 0};
     }
-    const KthLargest kth = FindKthLargest(candidates_.values.get(), pass.count, band_.k, executor_);
+    const KthLargest kth = FindKthLargest(candidates_.values, pass.count, band_.k, executor_);
     return {kth.key, kth.ties};
   }
 
@@ -122,7 +124,7 @@ class Step {
     const Emitted emitted = EmitFromResidual(input_, cut, executor_, &candidates_, packed_);
     state_->passes += 5;
     Finish(emitted.count, emitted.rest_sq);
-    SetThreshold(std::max<uint32_t>(kth.key, 1));
+    SetThreshold(std::max<uint32_t>(kth.key, 1), false);
   }
 
   void Finish(int64_t count, double residual_sq) {
@@ -132,9 +134,15 @@ class Step {
   }
 
   // After a gradient that was not finite the old one says more.
-  void SetThreshold(uint32_t key) {
+  void SetThreshold(uint32_t key, bool rises) {
     if (band_.k == 0 || !std::isfinite(state_->input_sq)) return;
-    state_->threshold = FloatOfKey(key);
+    const float before = state_->fitting;
+    const float now = FloatOfKey(key);
+    const bool known = before > 0.0f && std::isfinite(before);
+    const float rise = known && rises ? std::min(std::max(now / before, 1.0f), 1.5f) : 1.0f;
+    state_->fitting = now;
+    // Not beyond what is finite: that is no threshold.
+    state_->threshold = std::min(now * std::sqrt(rise), std::numeric_limits<float>::max());
   }
 
   const CompressInput& input_;

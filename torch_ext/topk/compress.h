@@ -46,7 +46,7 @@ struct State {
   int64_t steps = 0;       // calls so far
   int64_t misses = 0;      // calls for which one pass was not enough, the first one aside
   // Of the last call:
-  float applied = 0.0f;      // the threshold of its pass
+  float fitting = 0.0f;      // the threshold that would have fitted
   int64_t passes = 0;        // over the residual, a pass over a sample not counted
   int64_t sent = 0;          // elements
   double input_sq = 0.0;     // sum of v^2
