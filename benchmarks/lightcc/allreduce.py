@@ -102,11 +102,12 @@ def table(result: dict[str, Any], size: int) -> list[str]:
         ratios = [ours / own for ours, own in zip(base, mode["seconds"], strict=True)]
         worst, ratio, best = quartiles(ratios)
         sent = statistics.median(mode["sent"])
+        busy = 1000 * statistics.median(mode["processor_seconds"])
         least = bound(name, machines, per_machine, size)
         excess = f"{100 * (sent / least - 1):+.1f}%" if least else "-"
         rows.append(
             f"| {machines} x {per_machine} | {name} | {middle:.0f} ({low:.0f}-{high:.0f}) | "
-            f"{ratio:.2f} ({worst:.2f}-{best:.2f}) | {sent / 1e6:.1f} | {excess} |"
+            f"{ratio:.2f} ({worst:.2f}-{best:.2f}) | {sent / 1e6:.1f} | {excess} | {busy:.0f} |"
         )
     return rows
 
@@ -127,10 +128,8 @@ def main() -> int:
     setup = {"elements": elements, "ratio": flags.ratio, "rounds": flags.rounds, "timeout": 60}
     setup |= {"modes": flags.modes.split(","), **flags.options}
     results = []
-    print(
-        "| machines x ranks | mode | ms | times the ring | MB sent by a machine | over the bound |"
-    )
-    print("|---|---|---|---|---|---|")
+    print("| ranks | mode | ms | times the ring | MB sent | over the bound | processor ms of all |")
+    print("|---|---|---|---|---|---|---|")
     for layout in flags.layouts.split(","):
         machines, per_machine = map(int, layout.split("x"))
         try:

@@ -100,20 +100,23 @@ class Bench:
             self.sparse_options,
         )
 
-    def measure(self, mode: Mode, tensor: torch.Tensor) -> tuple[float, int, int]:
-        """Seconds of the slowest rank, and bytes that left and reached the machine."""
+    def measure(self, mode: Mode, tensor: torch.Tensor) -> dict[str, float]:
+        """Seconds of the slowest rank, processor seconds of all, and bytes over rank's link."""
         tensor.copy_(self.base)
         self.group.barrier().wait()
         before = self._counters()
         self.group.barrier().wait()
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         mode(tensor)
+        cost = torch.tensor([time.process_time() - busy], dtype=torch.float64)
         seconds = torch.tensor([time.perf_counter() - start], dtype=torch.float64)
         options = dist.AllreduceOptions()
         options.reduceOp = dist.ReduceOp.MAX
         self.group.allreduce([seconds], options).wait()
+        self.group.allreduce([cost]).wait()
         after = self._counters()
-        return float(seconds), after[0] - before[0], after[1] - before[1]
+        result = {"seconds": float(seconds), "processor_seconds": float(cost)}
+        return result | {"sent": after[0] - before[0], "received": after[1] - before[1]}
 
     def _counters(self) -> tuple[int, int]:
         folder = Path("/sys/class/net") / INTERFACE / "statistics"
@@ -129,10 +132,9 @@ def main() -> None:
     modes = {name: mode for name, mode in bench.modes().items() if name in setup["modes"]}
     for round_ in range(-1, setup["rounds"]):  # round -1 connects and warms up
         for name, mode in modes.items():
-            seconds, sent, received = bench.measure(mode, tensor)
+            result = bench.measure(mode, tensor)
             if bench.rank == 0 and round_ >= 0:
-                line = {"mode": name, "seconds": seconds, "sent": sent, "received": received}
-                print(json.dumps(line), flush=True)
+                print(json.dumps({"mode": name} | result), flush=True)
     bench.group.barrier().wait()
 
 

@@ -12,13 +12,21 @@ A round-trip delay needs netem, which not every kernel has: `Links.delay_us` say
 
 import dataclasses
 import os
+import re
 import shutil
+import signal
 import subprocess
+import sys
+import threading
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
 INTERFACE = "link0"
+
+_PLACES = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
+_IP = shutil.which("ip", path=_PLACES) or ""
+_TC = shutil.which("tc", path=_PLACES) or ""
 
 
 class LinksUnavailable(RuntimeError):
@@ -35,6 +43,9 @@ class Counters:
 
 class Links:
     """Network namespaces that are removed again, with all that runs in them, on leaving.
+
+    Between, SIGTERM ends the program as Ctrl-C does, so that leaving happens. What a killed program
+    left behind the next one removes.
 
     Args:
         machines: how many, at least one.
@@ -53,6 +64,7 @@ class Links:
         self._prefix = f"taco{os.getpid()}"
         self._made: list[str] = []
         self._children: list[subprocess.Popen[Any]] = []
+        self._handler: Any = None
 
     def __enter__(self) -> "Links":
         """Makes the namespaces.
@@ -60,9 +72,12 @@ class Links:
         Raises:
             LinksUnavailable: not root, no iproute2, or namespaces are forbidden here.
         """
-        if shutil.which("ip") is None or shutil.which("tc") is None:
+        if not all(map(os.path.isfile, (_IP, _TC))):
             raise LinksUnavailable("network namespaces need the programs ip and tc (iproute2)")
         try:
+            if threading.current_thread() is threading.main_thread():
+                self._handler = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+            _remove_orphans()
             self._make()
         except BaseException:
             self.close()
@@ -83,7 +98,7 @@ class Links:
 
     def popen(self, machine: int, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """Starts a process on a machine; it is killed on leaving if it still runs."""
-        command = ["ip", "netns", "exec", self._name(machine), *argv]
+        command = [_IP, "netns", "exec", self._name(machine), *argv]
         child = subprocess.Popen(command, **options)
         self._children.append(child)
         return child
@@ -92,9 +107,7 @@ class Links:
         """What the machine's link has carried so far."""
         folder = f"/sys/class/net/{INTERFACE}/statistics"
         files = [f"{folder}/tx_bytes", f"{folder}/rx_bytes"]
-        sent, received = self._run(
-            "ip", "netns", "exec", self._name(machine), "cat", *files
-        ).split()
+        sent, received = self._run(_IP, "netns", "exec", self._name(machine), "cat", *files).split()
         return Counters(int(sent), int(received))
 
     def close(self) -> None:
@@ -105,7 +118,10 @@ class Links:
             child.wait()
         self._children.clear()
         while self._made:
-            subprocess.run(["ip", "netns", "delete", self._made.pop()], capture_output=True)
+            subprocess.run([_IP, "netns", "delete", self._made.pop()], capture_output=True)
+        if self._handler is not None:
+            signal.signal(signal.SIGTERM, self._handler)
+            self._handler = None
 
     def _make(self) -> None:
         for machine in range(self.machines):
@@ -116,22 +132,22 @@ class Links:
             self._make_hub()
         for machine in range(self.machines):
             name = self._name(machine)
-            self._run("ip", "-n", name, "link", "set", "lo", "up")
+            self._run(_IP, "-n", name, "link", "set", "lo", "up")
             if self.machines > 1:
                 address = f"{self.address(machine)}/24"
-                self._run("ip", "-n", name, "address", "add", address, "dev", INTERFACE)
-                self._run("ip", "-n", name, "link", "set", INTERFACE, "up")
+                self._run(_IP, "-n", name, "address", "add", address, "dev", INTERFACE)
+                self._run(_IP, "-n", name, "link", "set", INTERFACE, "up")
                 self._throttle(name)
 
     def _make_hub(self) -> None:
         hub = f"{self._prefix}hub"
         self._add(hub)
-        self._run("ip", "-n", hub, "link", "add", "bridge0", "type", "bridge")
-        self._run("ip", "-n", hub, "link", "set", "bridge0", "up")
+        self._run(_IP, "-n", hub, "link", "add", "bridge0", "type", "bridge")
+        self._run(_IP, "-n", hub, "link", "set", "bridge0", "up")
         for machine in range(self.machines):
             port = f"port{machine}"
             self._join(self._name(machine), INTERFACE, hub, port)
-            self._run("ip", "-n", hub, "link", "set", port, "master", "bridge0", "up")
+            self._run(_IP, "-n", hub, "link", "set", port, "master", "bridge0", "up")
 
     def _throttle(self, name: str) -> None:
         if self._mbits is None:
@@ -139,7 +155,7 @@ class Links:
         # The burst has to hold the largest packet that the stack hands over (64 KiB), and what the
         # link carries between two ticks of the timer.
         burst = max(131072, self._mbits * 125)
-        change = ("tc", "-n", name, "qdisc", "add", "dev", INTERFACE)
+        change = (_TC, "-n", name, "qdisc", "add", "dev", INTERFACE)
         bucket = ("tbf", "rate", f"{self._mbits}mbit", "burst", f"{burst}", "latency", "50ms")
         self._run(*change, "root", "handle", "1:", *bucket)
         delay = ("parent", "1:1", "netem", "delay", f"{self._rtt_us // 2}us", "limit", "10000")
@@ -147,7 +163,7 @@ class Links:
             self.delay_us = self._rtt_us
 
     def _add(self, name: str) -> None:
-        done = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True)
+        done = subprocess.run([_IP, "netns", "add", name], capture_output=True, text=True)
         if done.returncode:
             raise LinksUnavailable(
                 f"cannot make a network namespace ({done.stderr.strip()}): this needs root "
@@ -156,7 +172,7 @@ class Links:
         self._made.append(name)
 
     def _join(self, one: str, interface: str, other: str, peer: str) -> None:
-        half = ("ip", "link", "add", interface, "netns", one)
+        half = (_IP, "link", "add", interface, "netns", one)
         self._run(*half, "type", "veth", "peer", "name", peer, "netns", other)
 
     def _name(self, machine: int) -> str:
@@ -167,3 +183,11 @@ class Links:
         if done.returncode:
             raise LinksUnavailable(f"`{' '.join(command)}`: {done.stderr.strip()}")
         return done.stdout
+
+
+def _remove_orphans() -> None:
+    """Removes namespaces whose maker, named by its process id, is gone."""
+    listed = subprocess.run([_IP, "netns", "list"], capture_output=True, text=True).stdout
+    for name, maker in re.findall(r"^(taco(\d+)(?:m\d+|hub))\b", listed, re.MULTILINE):
+        if not os.path.exists(f"/proc/{maker}"):
+            subprocess.run([_IP, "netns", "delete", name], capture_output=True)

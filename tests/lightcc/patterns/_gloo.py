@@ -14,7 +14,7 @@ from taco.lightcc.patterns.transport import GroupTransport
 ADDRESS = "127.0.0.1"
 
 
-def start(folder: Path, size: int, program: str, timeout: float = 20.0) -> list[subprocess.Popen]:
+def start(folder: Path, size: int, program: str, timeout: float = 60.0) -> list[subprocess.Popen]:
     """Starts `size` ranks that call the function `program` of this package's `_gloo_programs`."""
     code = (
         "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
@@ -31,7 +31,7 @@ def start(folder: Path, size: int, program: str, timeout: float = 20.0) -> list[
     return children
 
 
-def finish(children: list[subprocess.Popen], seconds: float = 60.0) -> list[tuple[int, str]]:
+def finish(children: list[subprocess.Popen], seconds: float = 120.0) -> list[tuple[int, str]]:
     """Exit status and output of each; those that take longer are killed, which is an error."""
     try:
         outputs = [child.communicate(timeout=seconds)[0] for child in children]

@@ -22,5 +22,5 @@ def test_sends_and_receives_behave_as_the_transport_promises(tmp_path: Path) -> 
 
 
 def test_a_dead_rank_makes_all_others_raise_within_the_timeout(tmp_path: Path) -> None:
-    results = finish(start(tmp_path, 4, "one_dies", timeout=5.0))
+    results = finish(start(tmp_path, 4, "one_dies", timeout=10.0))
     assert [status for status, _ in results] == [4, 3, 4, 4], results

@@ -51,14 +51,40 @@ def test_nothing_is_left_behind() -> None:
         with Links(2, mbits=100) as links:
             child = links.popen(0, ["sleep", "60"])
             name = links._name(0)
-            assert name in subprocess.run(["ip", "netns"], capture_output=True, text=True).stdout
+            assert (
+                name in subprocess.run(["ls", "/run/netns"], capture_output=True, text=True).stdout
+            )
     except LinksUnavailable as error:
         pytest.skip(str(error))
     assert child.poll() is not None
-    assert name not in subprocess.run(["ip", "netns"], capture_output=True, text=True).stdout
+    assert name not in subprocess.run(["ls", "/run/netns"], capture_output=True, text=True).stdout
+
+
+def test_a_terminated_program_leaves_nothing_behind() -> None:
+    code = (
+        f"import sys; sys.path[:] = {sys.path!r}\n"
+        "from benchmarks.lightcc.links import Links, LinksUnavailable\n"
+        "try:\n"
+        "    with Links(2) as links:\n"
+        "        print(links._name(0), flush=True)\n"
+        "        sys.stdin.read()\n"
+        "except LinksUnavailable as error:\n"
+        "    print('unavailable', error, flush=True)\n"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout is not None
+        name = child.stdout.readline().strip()
+        if name.startswith("unavailable"):
+            pytest.skip(name)
+        child.terminate()
+    assert child.returncode == 143
+    assert name not in subprocess.run(["ls", "/run/netns"], capture_output=True, text=True).stdout
 
 
 def test_says_why_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr("benchmarks.lightcc.links._TC", "")
     with pytest.raises(LinksUnavailable, match="iproute2"), Links(2):
         pass

@@ -36,7 +36,7 @@ class WireFormat:
         value_dtype: of the values on the wire; None leaves them as they are. A value that it cannot
             hold becomes infinite (fp16: above 65504).
         compact: whether indices may be coded as differences in 8 or 16 bits. That is two thirds of
-            the bytes at 1%, and worth its time below some 400 Mbit/s (docs/lightcc_patterns.md).
+            the bytes at 1%, and worth its time below some 300 Mbit/s (docs/lightcc_patterns.md).
     """
 
     value_dtype: torch.dtype | None = None

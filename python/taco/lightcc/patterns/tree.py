@@ -13,7 +13,7 @@ from taco.lightcc.patterns.reduction import Reduction, check_flat
 from taco.lightcc.patterns.transport import Subgroup, Transport
 
 SMALL_BYTES = 1 << 16
-"""Up to here the whole tensor at every step costs less than twice the steps (measured)."""
+"""Up to here a message's own cost, some 0.3 ms on Gloo, outweighs that of its bytes."""
 
 
 def all_reduce(
