@@ -21,7 +21,8 @@ def taco_py_test(name, srcs = None, deps = [], data = [], args = [], size = "med
 
     Args:
       name: the target's name; by custom x_test, of x_test.py.
-      srcs: the test file first, then helpers; [name + ".py"] by default.
+      srcs: the test file, name + ".py", and its helpers; the former alone by default. Without a file of
+        the target's name, the first is the test.
       deps: taco_py_library targets.
       data: files that the test reads.
       args: more arguments for pytest.
@@ -29,11 +30,12 @@ def taco_py_test(name, srcs = None, deps = [], data = [], args = [], size = "med
       **kwargs: as py_test's.
     """
     srcs = srcs or [name + ".py"]
+    test = name + ".py" if name + ".py" in srcs else srcs[0]
     native.py_test(
         name = name,
         size = size,
         srcs = srcs + ["//third_party/bazel:pytest_main.py"],
-        args = ["$(rootpath %s)" % srcs[0]] + args,
+        args = ["$(rootpath %s)" % test] + args,
         data = data,
         legacy_create_init = 0,
         main = "//third_party/bazel:pytest_main.py",
