@@ -58,6 +58,12 @@ def _ratio(text: str) -> float:
     return number
 
 
+def _mode(text: str) -> str:
+    if text not in ("auto", "dense"):
+        raise ValueError("must be auto or dense")
+    return text
+
+
 def _level(text: str) -> str:
     if text.upper() not in LOG_LEVELS:
         raise ValueError(f"must be one of {', '.join(LOG_LEVELS)}")
@@ -75,8 +81,21 @@ class Settings:
     light_2d_allreduce: bool = _knob(
         "LIGHT_2D_ALLREDUCE", False, _flag, "Allreduce in two levels: in the group, then across."
     )
+    light_3d_allreduce: bool = _knob(
+        "LIGHT_3D_ALLREDUCE", False, _flag, "2D with racks as a third level, where they are known."
+    )
+    light_mode: str = _knob(
+        "LIGHT_MODE",
+        "",
+        _mode,
+        "auto: each bucket's mode is chosen by measurement, TopK and float16 among them; dense: "
+        "among modes that lose nothing.",
+    )
     light_intra_size: int = _knob(
-        "LIGHT_INTRA_SIZE", 8, _positive, "Ranks in a group of a 2D allreduce."
+        "LIGHT_INTRA_SIZE",
+        8,
+        _positive,
+        "Ranks in a group of a 2D allreduce; where it is not set, those of a host.",
     )
     light_hierarchical_threshold: int = _knob(
         "LIGHT_HIERARCHICAL_THRESHOLD", 1 << 30, _whole, "2D only for tensors up to so many bytes."
@@ -92,6 +111,12 @@ class Settings:
     )
     light_topk_fp16: bool = _knob(
         "LIGHT_TOPK_FP16", False, _flag, "TopK sends its values in half precision."
+    )
+    light_topk_warmup: int = _knob(
+        "LIGHT_TOPK_WARMUP", 0, _whole, "Steps in which TopK's ratio comes down from 0.25."
+    )
+    light_topk_guard: bool = _knob(
+        "LIGHT_TOPK_GUARD", True, _flag, "TopK's ratio rises where it would harm the training."
     )
     fusion_threshold: int = _knob(
         "HOROVOD_FUSION_THRESHOLD",

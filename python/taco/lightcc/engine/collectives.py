@@ -12,12 +12,13 @@ from taco.lightcc.engine.adasum import adasum_
 from taco.lightcc.engine.handles import Entry
 from taco.lightcc.engine.requests import Response, TensorSpec
 
-# Reduces a flat tensor in place: (response, group, tensor, op without average).
-Reducer = Callable[[Response, dist.ProcessGroup, torch.Tensor, str], None]
+# Reduces a flat tensor in place: (response, group, tensor, op, the entry's state). An average is
+# summed; the division comes after.
+Reducer = Callable[[Response, dist.ProcessGroup, torch.Tensor, str, Any], None]
 
 
 def plain_reducer(
-    response: Response, group: dist.ProcessGroup, tensor: torch.Tensor, op: str
+    response: Response, group: dist.ProcessGroup, tensor: torch.Tensor, op: str, state: Any
 ) -> None:
     """The process group's own allreduce."""
     reduction.all_reduce_(group, tensor, op)
@@ -79,17 +80,19 @@ class Collectives:
         self, response: Response, entries: Sequence[Entry | None], group: dist.ProcessGroup
     ) -> list[list[torch.Tensor]]:
         inputs, outputs = self._operands(response, entries)
+        # What belongs to one name alone; fused ones have nothing of the kind.
+        state = entries[0].state if len(entries) == 1 and entries[0] is not None else None
         if len(outputs) == 1:
             if outputs[0] is not inputs[0]:
                 outputs[0].copy_(inputs[0])
-            self._reduce(response, group, outputs[0].view(-1))
+            self._reduce(response, group, outputs[0].view(-1), state)
         elif response.op == "adasum":  # each tensor has coefficients of its own
             for given, output in zip(inputs, outputs, strict=True):
                 if output is not given:
                     output.copy_(given)
-                self._reduce(response, group, output.view(-1))
+                self._reduce(response, group, output.view(-1), None)
         else:
-            self._reduce_fused(response, group, inputs, outputs)
+            self._reduce_fused(response, group, inputs, outputs, state)
         return _grouped(outputs, response.counts)
 
     def _reduce_fused(
@@ -98,6 +101,7 @@ class Collectives:
         group: dist.ProcessGroup,
         inputs: list[torch.Tensor],
         outputs: list[torch.Tensor],
+        state: Any,
     ) -> None:
         """One buffer for all tensors of a dtype."""
         kinds: dict[tuple[torch.dtype, torch.device], list[int]] = {}
@@ -107,15 +111,17 @@ class Collectives:
             elements = sum(inputs[i].numel() for i in members)
             buffer = self._buffer(dtype, device, elements)
             reduction.pack([inputs[i] for i in members], buffer)
-            self._reduce(response, group, buffer)
+            self._reduce(response, group, buffer, state if len(kinds) == 1 else None)
             reduction.unpack(buffer, [outputs[i] for i in members])
 
-    def _reduce(self, response: Response, group: dist.ProcessGroup, flat: torch.Tensor) -> None:
+    def _reduce(
+        self, response: Response, group: dist.ProcessGroup, flat: torch.Tensor, state: Any
+    ) -> None:
         reduction.scale_(flat, response.prescale)
         if response.op == "adasum":
             adasum_(group, flat)
         else:
-            self._reducer(response, group, flat, response.op)
+            self._reducer(response, group, flat, response.op, state)
         reduction.scale_(flat, reduction.post_factor(response.op, response.postscale, group.size()))
 
     def _operands(

@@ -75,6 +75,7 @@ class Coordinator:
         self._ranks: dict[int, _Peer] = {}
         self._finished: set[int] = set()
         self._aborted = ""
+        self._stopped = ""  # why it is to end before all have left
         self._reported: tuple[float, str] | None = None  # when, and what a rank could not do
         self._thread = threading.Thread(target=self._run, name="taco-coordinator", daemon=True)
         self._thread.start()
@@ -89,10 +90,17 @@ class Coordinator:
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
+    def stop(self, why: str) -> None:
+        """Ends it: who has joined is told why, who has not cannot any more. Any thread."""
+        self._stopped = why
+        self.poke()
+
     def _run(self) -> None:
         try:
-            while len(self._finished) < self._size:
+            while len(self._finished) < self._size and not self._stopped:
                 self._turn()
+            if self._stopped:
+                self._abort(self._stopped)
         finally:
             self._close()
 

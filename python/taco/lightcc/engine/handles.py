@@ -63,6 +63,7 @@ class Entry:
         outputs: of reductions and broadcasts: where the results go; may be the inputs themselves.
         handle: told when it is over.
         ready: of CUDA inputs: the event after which they hold their values.
+        state: what the reducer keeps from one time to the next; it alone looks into it.
     """
 
     request: Request
@@ -70,3 +71,4 @@ class Entry:
     outputs: list[torch.Tensor] = field(default_factory=list)
     handle: Handle = field(default_factory=Handle)
     ready: Any = None
+    state: Any = None

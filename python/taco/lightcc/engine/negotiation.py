@@ -7,7 +7,8 @@ the ranks and both values. Responses are handed out in one order, which all rank
 Not thread-safe: the coordinator's thread alone calls it.
 """
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Callable, Iterable
 
 from taco.lightcc.engine import requests as rq
 from taco.lightcc.engine.agreement import disagreement
@@ -23,11 +24,19 @@ class Negotiation:
     Args:
         size: how many ranks there are.
         fusion_threshold: bytes up to which allreduces that are ready together run as one; 0: never.
+        assign: names the mode of an allreduce, given the response with the mode that was asked for;
+            None leaves that.
     """
 
-    def __init__(self, size: int, fusion_threshold: int) -> None:
+    def __init__(
+        self,
+        size: int,
+        fusion_threshold: int,
+        assign: Callable[[Response], str] | None = None,
+    ) -> None:
         self.size = size
         self.fusion_threshold = fusion_threshold
+        self._assign = assign
         self.sets: dict[int, tuple[int, ...]] = {0: tuple(range(size))}
         self._pending: dict[_Key, Pending] = {}
         self._ready: list[Response] = []
@@ -67,7 +76,7 @@ class Negotiation:
     def take(self) -> list[Response]:
         """What became ready since the last call, in order, small allreduces fused."""
         ready, self._ready = self._ready, []
-        return fuse(ready, self.fusion_threshold)
+        return [self._with_mode(each) for each in fuse(ready, self.fusion_threshold)]
 
     @property
     def ready_bytes(self) -> int:
@@ -82,6 +91,12 @@ class Negotiation:
         """(name, state, missing ranks) of everything that waits for ranks."""
         for (set_id, name), pending in self._pending.items():
             yield name, pending, self._missing(set_id, pending)
+
+    def _with_mode(self, response: Response) -> Response:
+        chosen = response.kind == rq.ALLREDUCE and response.op != "adasum" and not response.error
+        if self._assign is None or not chosen:
+            return response
+        return dataclasses.replace(response, mode=self._assign(response))
 
     def _missing(self, set_id: int, pending: Pending) -> list[int]:
         joined = set(self._joined)

@@ -9,6 +9,8 @@ import json
 import logging
 import secrets
 import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +32,8 @@ from taco.lightcc.engine.timeline import Timeline
 from taco.lightcc.engine.wire import address_towards
 
 _log = logging.getLogger("taco.lightcc")
+
+_LOOK_SECONDS = 0.2  # between looks whether ranks that are awaited can still come
 
 SHUT_DOWN = (
     "Horovod has been shut down. This was caused by an exception on one of the ranks or an attempt "
@@ -66,7 +70,9 @@ class Runtime:
         store_host: where the store is, as this host names it.
         options: as above.
         reducer: how an allreduce is carried out.
-        timeout: seconds to wait for the others at the start.
+        assign: on rank 0, names the mode of each allreduce before all ranks execute it, given the
+            response with the mode that was asked for.
+        look: called now and then while rank 0 is awaited; what it raises ends the wait.
 
     Raises:
         HorovodInternalError: the others did not come in time.
@@ -80,6 +86,8 @@ class Runtime:
         store_host: str,
         options: Options,
         reducer: Reducer = plain_reducer,
+        assign: Callable[[Response], str] | None = None,
+        look: Callable[[], None] | None = None,
     ) -> None:
         self.rank = rank
         self.size = size
@@ -95,11 +103,15 @@ class Runtime:
         self._backlog = 0
         self._groups = Groups(store, rank, store_host, options.interface, options.timeout)
         self._collectives = Collectives(rank, reducer)
+        self._assign = assign
         self._executor = Executor(self._execute, self._claim, self._failed, self._finished)
         self._coordinator = self._coordinate(store_host) if rank == 0 else None
         try:
-            address, key = self._meet()
+            address, key = self._find(look)
             self._link = Link(address, rank, key, self._on_response, self._on_abort, 60.0)
+        except HorovodInternalError:  # what `look` saw
+            self._executor.stop(0)
+            raise
         except (OSError, RuntimeError, ValueError) as error:
             self._executor.stop(0)
             raise HorovodInternalError(
@@ -115,7 +127,7 @@ class Runtime:
         coordinator = Coordinator(
             self.size,
             key,
-            Negotiation(self.size, self.options.fusion_threshold),
+            Negotiation(self.size, self.options.fusion_threshold, self._assign),
             StallCheck(self.options.stall_warning, self.options.stall_shutdown),
             lambda: self._backlog,
             self.timeline.observe,
@@ -124,9 +136,26 @@ class Runtime:
         self.store.set("coordinator", json.dumps([host, coordinator.port, key]))
         return coordinator
 
-    def _meet(self) -> tuple[tuple[str, int], str]:
+    def _find(self, look: Callable[[], None] | None) -> tuple[tuple[str, int], str]:
+        while look is not None and not self.store.check(["coordinator"]):
+            look()
+            time.sleep(_LOOK_SECONDS)
         host, port, key = json.loads(self.store.get("coordinator"))
         return (host, port), key
+
+    def meet(self, look: Callable[[], None]) -> None:
+        """Waits until all ranks have joined.
+
+        Args:
+            look: called now and then meanwhile; what it raises ends the wait.
+
+        Raises:
+            HorovodInternalError: a rank is gone.
+        """
+        handle = self.submit(Request(rq.BARRIER, "taco.meet"))
+        while not handle.wait_until(time.monotonic() + _LOOK_SECONDS):
+            look()
+        handle.wait()
 
     # Submitting.
 
@@ -142,6 +171,7 @@ class Runtime:
         request: Request,
         inputs: list[torch.Tensor] | None = None,
         outputs: list[torch.Tensor] | None = None,
+        state: Any = None,
     ) -> Handle:
         """Hands in a collective.
 
@@ -149,12 +179,13 @@ class Runtime:
             request: what it is.
             inputs: contiguous tensors, as the request describes them.
             outputs: where reductions and broadcasts put their results.
+            state: handed to the reducer.
 
         Raises:
             DuplicateNameError: the name is still in progress here.
             HorovodInternalError: the job is over.
         """
-        entry = Entry(request, inputs or [], outputs or [], ready=_event_of(inputs))
+        entry = Entry(request, inputs or [], outputs or [], ready=_event_of(inputs), state=state)
         key = (request.set_id, request.name)
         with self._lock:
             if self._over is not None:
@@ -194,6 +225,12 @@ class Runtime:
         self._groups.close()
         self._executor.stop(5.0)
         self.timeline.stop()
+
+    def abandon(self, why: str) -> None:
+        """Leaves a job that not all ranks came to: rank 0 tells the others why, and ends it."""
+        if self._coordinator is not None:
+            self._coordinator.stop(why)
+        self.shutdown()
 
     def drain(self, timeout: float) -> None:
         """On rank 0, lets the coordinator serve those that have not left yet."""

@@ -14,6 +14,8 @@ from taco.lightcc.torch.functions import (
     broadcast_optimizer_state,
     broadcast_parameters,
 )
+from taco.lightcc.torch.held_back import reshard
+from taco.lightcc.torch.insight import explain, observe_loss
 from taco.lightcc.torch.mpi_ops import *
 from taco.lightcc.torch.optimizer import DistributedOptimizer
 from taco.lightcc.torch.sync_batch_norm import SyncBatchNorm

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from taco.lightcc.adaptive.hub import Hub
 from taco.lightcc.engine.errors import NotInitializedError
 from taco.lightcc.engine.handles import Handle
 from taco.lightcc.engine.runtime import Runtime
@@ -13,6 +14,7 @@ from taco.lightcc.topology import Topology
 _lock = threading.Lock()
 _runtime: Runtime | None = None
 _topology: Topology | None = None
+_hub: Hub | None = None
 _handles: dict[int, tuple[Handle, Callable[[Any], Any]]] = {}
 _numbers = itertools.count()
 
@@ -39,10 +41,17 @@ def is_initialized() -> bool:
     return _runtime is not None
 
 
-def set_job(job: Runtime, place: Topology) -> None:
-    global _runtime, _topology
+def adaptive() -> Hub:
+    """How allreduces are carried out. Raises as `runtime`."""
+    if _runtime is None or _hub is None:
+        raise NotInitializedError()
+    return _hub
+
+
+def set_job(job: Runtime, place: Topology, adaptive: Hub) -> None:
+    global _runtime, _topology, _hub
     with _lock:
-        _runtime, _topology = job, place
+        _runtime, _topology, _hub = job, place, adaptive
 
 
 def take_job() -> Runtime | None:

@@ -94,6 +94,7 @@ def submit(
     outputs: Sequence[torch.Tensor] = (),
     reduces: bool = False,
     finish: Callable[[Any], Any],
+    state: Any = None,
     **fields: Any,
 ) -> int:
     """Checks and hands in a collective.
@@ -106,6 +107,7 @@ def submit(
         outputs: where the engine puts the results, for reductions and broadcasts.
         reduces: whether the elements are computed with.
         finish: turns the engine's result into what `synchronize` returns.
+        state: for the engine's reducer.
         **fields: more of the Request.
 
     Returns:
@@ -126,7 +128,7 @@ def submit(
     request = Request(kind, full_name, set_id, specs, **fields)
     inputs = [tensor.detach() for tensor in tensors]
     targets = inputs if outputs is tensors else [tensor.detach() for tensor in outputs]
-    handle = job.submit(request, inputs, targets)
+    handle = job.submit(request, inputs, targets, state)
     return _state.keep(handle, finish)
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from taco.lightcc.adaptive.residuals import BucketState
+from taco.lightcc.adaptive.wish import Wish
 from taco.lightcc.engine import requests as rq
 from taco.lightcc.torch import _state
 from taco.lightcc.torch._submit import (
@@ -39,6 +41,8 @@ def _reduce(
     postscale_factor: float,
     process_set: ProcessSet,
     finish: Callable[[Any], Any],
+    mode: str = "",
+    state: Any = None,
 ) -> int:
     _check_adasum(op, process_set)
     return submit(
@@ -52,6 +56,8 @@ def _reduce(
         op=op_name(op),
         prescale=float(prescale_factor),
         postscale=float(postscale_factor),
+        mode=mode,
+        state=state,
     )
 
 
@@ -236,6 +242,39 @@ def grouped_allreduce_async_(
         postscale_factor,
         process_set,
         lambda _: list(tensors),
+    )
+
+
+def reduce_gradients_async_(
+    tensors: Sequence[torch.Tensor],
+    name: str,
+    op: int,
+    prescale_factor: float,
+    postscale_factor: float,
+    process_set: ProcessSet,
+    wish: Wish,
+    state: BucketState | None,
+) -> int:
+    """As `grouped_allreduce_async_`, for a bucket of gradients.
+
+    Args:
+        tensors: the gradients.
+        name, op, prescale_factor, postscale_factor, process_set: as there.
+        wish: how it may be carried out; the same on every rank.
+        state: what is held back; this rank's own. None for what is not tracked.
+    """
+    _check_group(tensors)
+    return _reduce(
+        tensors,
+        tensors,
+        name,
+        op,
+        prescale_factor,
+        postscale_factor,
+        process_set,
+        lambda _: None,
+        str(wish),
+        state,
     )
 
 

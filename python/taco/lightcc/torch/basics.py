@@ -1,20 +1,32 @@
 """Joining and leaving the job, and where this rank stands in it."""
 
 import atexit
+import logging
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from taco.lightcc import _settings
 from taco.lightcc import topology as places
+from taco.lightcc.adaptive import hub
+from taco.lightcc.adaptive.places import Place
+from taco.lightcc.engine.errors import HorovodInternalError
 from taco.lightcc.engine.runtime import Options, Runtime
-from taco.lightcc.torch import _state
+from taco.lightcc.run.rejoin import Rejoin
+from taco.lightcc.torch import _state, rounds
+from taco.lightcc.torch import process_sets as sets_of_job
+from taco.lightcc.torch.insight import write_report
 from taco.lightcc.torch.process_sets import ProcessSet, check_ranks, global_process_set
+
+_log = logging.getLogger("taco.lightcc")
 
 # How long rank 0 serves those that have not left when its own script is over.
 _DRAIN_SECONDS = 5.0
 
-_joined = 0  # how many jobs this process has joined: each has its own part of the store
+# How many jobs this process has joined, by prefix of the store: each has a part of its own.
+_joined: Counter[str] = Counter()
+_static_sets: list[ProcessSet] = []  # those that `init` got
 _registered = False
 
 
@@ -23,15 +35,20 @@ def init(
 ) -> None:
     """Joins the job that the launcher describes; a job of one rank without a launcher.
 
+    In an elastic job it waits for all ranks of the round. If one of them fails before that, it
+    takes part in the next round; where there is no place in it, it exits with status 0.
+
     Args:
         comm: None, or all ranks of the job. (Horovod over MPI also takes communicators.)
-        process_sets: sets to register at once, the same on every rank; or "dynamic".
+        process_sets: sets to register at once, the same on every rank; or "dynamic". In later
+            rounds of an elastic job they are registered again, but for those that name ranks that
+            the round has not.
 
     Raises:
         ValueError: a process set names ranks that do not exist, or appears twice.
         HorovodInternalError: the other ranks cannot be reached.
     """
-    global _joined, _registered
+    global _static_sets
     if _state.is_initialized():
         return
     settings = _settings.refresh()
@@ -42,15 +59,69 @@ def init(
             "hvd.add_process_set([...])."
         )
     sets = [] if process_sets is None or isinstance(process_sets, str) else list(process_sets)
-    _check_sets(sets, place.size)
-    store = places.open_store(place, settings.start_timeout)
+    client = rounds.of_this_process(settings)
+    if client is None or client.generation == 1:
+        _check_sets(sets, place.size)
+    _static_sets = sets
+    if client is None:
+        _join(settings)
+        return
+    try:
+        _join(settings, rounds.watch(client, settings.start_timeout))
+    except HorovodInternalError as error:
+        if not _state.is_initialized() and not rounds.is_lost(client):
+            raise  # the trouble is this rank's alone
+        _abandon(error)
+        next_round(client)
+
+
+def next_round(client: Rejoin) -> None:
+    """Leaves the job, and joins the next round of an elastic job that comes about.
+
+    Args:
+        client: the connection to the launcher.
+
+    Raises:
+        SystemExit: with status 0: the job does not need this process any more.
+    """
+    shutdown()
+    while True:
+        rounds.advance(client)
+        settings = _settings.refresh()
+        try:
+            _join(settings, rounds.watch(client, settings.start_timeout))
+        except HorovodInternalError as error:
+            _abandon(error)
+        else:
+            return
+
+
+def _join(settings: _settings.Settings, look: Callable[[], None] | None = None) -> None:
+    """Joins the job that the environment describes.
+
+    Args:
+        settings: as the environment is now.
+        look: in an elastic job: raises if the ranks of this round cannot all come.
+
+    Raises:
+        HorovodInternalError: the other ranks cannot be reached, or what `look` raises. The job has
+            to be left then, if it is there.
+    """
+    global _registered
     import torch.distributed as dist
 
-    _joined += 1
+    place = places.detect(os.environ)
+    store = places.open_store(place, settings.start_timeout)
+    prefix = place.store.prefix if place.store else ""
+    _joined[prefix] += 1
+    own_store = dist.PrefixStore(f"job{_joined[prefix]}", store)
+    found = hub.setup(settings, hub.chosen(os.environ, _settings.VARIABLES))
+    adaptive = hub.Hub(found, place.rank, Place(place.hostname, place.rack or ""))
+    adaptive.meet(own_store, place.size)
     job = Runtime(
         place.rank,
         place.size,
-        dist.PrefixStore(f"job{_joined}", store),
+        own_store,
         place.store.host if place.store else "127.0.0.1",
         Options(
             fusion_threshold=settings.fusion_threshold,
@@ -59,11 +130,18 @@ def init(
             timeout=settings.gloo_timeout,
             interface=settings.gloo_interface,
         ),
+        adaptive.reducer,
+        adaptive.assign if place.rank == 0 else None,
+        look,
     )
-    _state.set_job(job, place)
+    adaptive.mark = job.timeline.mark
+    _state.set_job(job, place, adaptive)
     global_process_set.ranks = list(range(place.size))
-    for process_set in sets:
-        process_set.process_set_id = job.add_set(tuple(process_set.ranks or ()))
+    if look is not None:
+        job.meet(look)
+    for process_set in _static_sets:
+        if sets_of_job.fits(process_set, place.size):
+            sets_of_job.register(process_set)
     if settings.timeline and settings.timeline != "DYNAMIC" and place.rank == 0:
         job.timeline.start(settings.timeline, settings.timeline_mark_cycles)
     if not _registered:
@@ -85,11 +163,36 @@ def _check_sets(sets: Sequence[ProcessSet], size: int) -> None:
 
 def shutdown() -> None:
     """Leaves the job. Nothing happens if there is none."""
-    job = _state.take_job()
-    global_process_set.ranks = None
+    _report()
+    job = _forget_job()
     if job is not None:
         job.shutdown()
         _left.append(job)
+
+
+def _abandon(error: HorovodInternalError) -> None:
+    """Leaves a round that did not come about."""
+    _log.warning("this round did not come about: %s", error)
+    job = _forget_job()
+    if job is not None:
+        job.abandon(str(error))
+
+
+def _forget_job() -> Runtime | None:
+    global_process_set.ranks = None
+    sets_of_job.forget_all()
+    return _state.take_job()
+
+
+def _report() -> None:
+    """Rank 0 says what ran how, where somebody wants to know."""
+    path = _settings.settings().report
+    if not path or not _state.is_initialized() or _state.runtime().rank != 0:
+        return
+    try:
+        write_report(path)
+    except OSError as error:
+        _log.warning("TACO_REPORT=%s cannot be written: %s", path, error.strerror or error)
 
 
 _left: list[Runtime] = []

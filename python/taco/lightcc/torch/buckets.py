@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 
+from taco.lightcc.adaptive.residuals import BucketState
+from taco.lightcc.adaptive.wish import Wish
 from taco.lightcc.torch import _state
-from taco.lightcc.torch.allreduce import grouped_allreduce_async_, sparse_allreduce_async
+from taco.lightcc.torch.allreduce import reduce_gradients_async_, sparse_allreduce_async
 from taco.lightcc.torch.process_sets import ProcessSet
 
 
@@ -27,6 +29,7 @@ class Recipe:
         postscale: factor for the result.
         sparse_as_dense: whether sparse gradients are made dense first.
         process_set: who takes part.
+        wish: how buckets may be reduced.
     """
 
     compression: Any
@@ -35,6 +38,7 @@ class Recipe:
     postscale: float
     sparse_as_dense: bool
     process_set: ProcessSet
+    wish: Wish = Wish()
 
 
 @dataclass
@@ -46,12 +50,21 @@ class Bucket:
         params: in order of arrival.
         arrived: those whose gradient has come since the last step.
         work: what was handed in; None before.
+        state: what TopK holds back of it.
+        wish: in place of the recipe's.
     """
 
     name: str
     params: tuple[torch.nn.Parameter, ...]
     arrived: set[torch.nn.Parameter] = field(default_factory=set)
     work: "Work | None" = None
+    state: BucketState = field(default_factory=BucketState)
+    wish: Wish | None = None
+
+    @property
+    def shapes(self) -> list[tuple[torch.nn.Parameter, torch.Size]]:
+        """Of its gradients, in order."""
+        return [(param, param.shape) for param in self.params]
 
     @property
     def complete(self) -> bool:
@@ -71,7 +84,7 @@ class Bucket:
                 )
             self.work = _submit_sparse(self.name, self.params[0], recipe)
         else:
-            self.work = _submit_dense(self.name, self.params, recipe)
+            self.work = _submit_dense(self, recipe)
 
     def reset(self) -> None:
         self.arrived.clear()
@@ -107,26 +120,29 @@ class Work:
             self._write()
 
 
-def _submit_dense(name: str, params: Sequence[torch.nn.Parameter], recipe: Recipe) -> Work:
+def _submit_dense(bucket: Bucket, recipe: Recipe) -> Work:
     packed = []
-    for param in params:
+    for param in bucket.params:
         grad = param.grad
         assert grad is not None
         dense = grad.to_dense() if grad.is_sparse else grad
         tensor, ctx = recipe.compression.compress(dense.detach())
         packed.append((tensor.contiguous(), ctx))
-    handle = grouped_allreduce_async_(
+    wish = recipe.wish if bucket.wish is None else bucket.wish
+    handle = reduce_gradients_async_(
         [tensor for tensor, _ in packed],
-        name=name,
-        op=recipe.op,
-        prescale_factor=recipe.prescale,
-        postscale_factor=recipe.postscale,
-        process_set=recipe.process_set,
+        bucket.name,
+        recipe.op,
+        recipe.prescale,
+        recipe.postscale,
+        recipe.process_set,
+        wish,
+        bucket.state if wish.gradient else None,
     )
 
     def write() -> None:
         _state.synchronize(handle)
-        for param, (tensor, ctx) in zip(params, packed, strict=True):
+        for param, (tensor, ctx) in zip(bucket.params, packed, strict=True):
             _write(param, recipe.compression.decompress(tensor, ctx))
 
     return Work([handle], write)
@@ -151,22 +167,24 @@ def _submit_sparse(name: str, param: torch.nn.Parameter, recipe: Recipe) -> Work
     return Work(gather.handles, write)
 
 
-def cut(
+def lists_by_limit(
     order: Sequence[str],
     params: dict[str, torch.nn.Parameter],
+    aim: int,
     limit: int,
     alone: Callable[[torch.nn.Parameter], bool],
-) -> list[Bucket]:
-    """Cuts an order of arrival into buckets.
+) -> list[list[str]]:
+    """Cuts an order of arrival into buckets by their bytes.
 
     Args:
         order: names of all parameters.
         params: by name.
+        aim: bytes from which a bucket is large enough.
         limit: bytes of a bucket; a larger tensor is one by itself. 0: every tensor is.
         alone: whether a parameter needs a bucket of its own.
 
     Returns:
-        The buckets, in order; each holds one dtype and one device.
+        The names of each bucket, in order; each holds one dtype and one device.
     """
     groups: list[list[str]] = []
     open_groups: dict[Any, tuple[int, int]] = {}  # kind -> (index, bytes)
@@ -175,13 +193,10 @@ def cut(
         size = param.numel() * param.element_size()
         kind = (param.dtype, param.device)
         index, filled = open_groups.get(kind, (-1, 0))
-        if index < 0 or filled + size > limit or alone(param):
+        if index < 0 or filled >= aim or filled + size > limit or alone(param):
             open_groups[kind] = (len(groups), size if not alone(param) else limit + 1)
             groups.append([name])
         else:
             open_groups[kind] = (index, filled + size)
             groups[index].append(name)
-    return [
-        Bucket(f"bucket.{i}.{group[0]}", tuple(params[name] for name in group))
-        for i, group in enumerate(groups)
-    ]
+    return groups

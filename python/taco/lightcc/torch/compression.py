@@ -4,6 +4,9 @@ from typing import Any
 
 import torch
 
+from taco.lightcc.adaptive.mode import Mode
+from taco.lightcc.adaptive.wish import Wish
+
 
 class Compressor:
     """What a compression offers: a tensor in another form, and back."""
@@ -45,8 +48,46 @@ class FP16Compressor(Compressor):
         return tensor if ctx is None else tensor.to(ctx)
 
 
+class TopKCompression(Compressor):
+    """The largest gradients alone are sent; the rest is added to the next step's.
+
+    Args:
+        ratio: part of the elements that is sent, above 0 and at most 1.
+        fp16: values are sent as float16; what rounding takes is not lost.
+        warmup_steps: steps in which the ratio comes down from 0.25, by the same factor each.
+        momentum_correction: momentum is applied on every rank before the selection (Deep Gradient
+            Compression, arXiv 1712.01887). The optimizer has to be `torch.optim.SGD` with momentum,
+            which the wrapped one then leaves out.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        ratio: float = 0.01,
+        fp16: bool = False,
+        warmup_steps: int = 0,
+        momentum_correction: bool = False,
+    ) -> None:
+        if not 0 < ratio <= 1:
+            raise ValueError(f"ratio={ratio}: it must be above 0 and at most 1.")
+        if warmup_steps < 0:
+            raise ValueError(f"warmup_steps={warmup_steps}: it must be 0 or more.")
+        self.ratio = float(ratio)
+        self.fp16 = fp16
+        self.warmup_steps = warmup_steps
+        self.momentum_correction = momentum_correction
+
+    @property
+    def wish(self) -> Wish:
+        """What a bucket's request asks for."""
+        return Wish(True, Mode(ratio=self.ratio, half=self.fp16), self.warmup_steps)
+
+
 class Compression:
     """What `compression=` takes."""
 
     none = NoneCompressor
     fp16 = FP16Compressor
+    topk = TopKCompression

@@ -7,7 +7,7 @@ from typing import Any
 import cloudpickle  # type: ignore[import-untyped]
 import torch
 
-from taco.lightcc.torch import _state
+from taco.lightcc.torch import _state, held_back
 from taco.lightcc.torch.gathers import allgather, broadcast_, broadcast_async_
 from taco.lightcc.torch.process_sets import ProcessSet, global_process_set
 
@@ -117,7 +117,8 @@ def broadcast_optimizer_state(
     """Gives every rank the root's optimizer state and options.
 
     A rank whose optimizer has no state yet gets it too: structure and options travel as one
-    object, tensors one by one in place where the rank has them already.
+    object, tensors one by one. What stands under "lightcc" in a state_dict (docs/lightcc.md) is
+    each rank's own: it does not travel, and every rank keeps what it has.
 
     Args:
         optimizer: the same kind over the same parameters on every rank.
@@ -135,6 +136,7 @@ def broadcast_optimizer_state(
             if param.requires_grad and param.grad is None:
                 param.grad = torch.zeros_like(param)
     state = optimizer.state_dict()
+    own = {held_back.KEY: state.pop(held_back.KEY)} if held_back.KEY in state else {}
     is_root = _state.runtime().rank == root_rank
     skeleton, tensors = _take_apart(state) if is_root else (None, [])
     skeleton = broadcast_object(skeleton, root_rank, "optimizer.state", process_set)
@@ -143,7 +145,7 @@ def broadcast_optimizer_state(
     for i, tensor in enumerate(tensors):
         broadcast_(tensor, root_rank, f"optimizer.state.{i}", process_set)
     if not is_root:
-        optimizer.load_state_dict(_put_together(skeleton[0], tensors))
+        optimizer.load_state_dict(_put_together(skeleton[0], tensors) | own)
 
 
 class _Slot:

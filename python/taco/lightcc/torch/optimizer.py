@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
+from taco.lightcc.torch import _state, held_back
 from taco.lightcc.torch._submit import Adasum, Average, Sum
 from taco.lightcc.torch.adasum_optimizer import AdasumMixin
-from taco.lightcc.torch.compression import Compression
+from taco.lightcc.torch.compression import Compression, TopKCompression
 from taco.lightcc.torch.process_sets import ProcessSet, global_process_set
 from taco.lightcc.torch.reducer import GradientReducer
 
@@ -69,7 +70,10 @@ class _DistributedMixin:
                 )
             self.synchronize()
         self._synchronized = False
-        return super().step(closure)  # type: ignore[misc]
+        if not self._reducer.momentum:
+            return super().step(closure)  # type: ignore[misc]
+        with _without_momentum(self):
+            return super().step(closure)  # type: ignore[misc]
 
     def zero_grad(self, *args: Any, **kwargs: Any) -> None:
         """As the optimizer's.
@@ -87,12 +91,34 @@ class _DistributedMixin:
         self._reducer.reset()  # GradScaler may have left the step out
         super().zero_grad(*args, **kwargs)  # type: ignore[misc]
 
+    def state_dict(self) -> dict[str, Any]:
+        """As the optimizer's, and under "lightcc" what TopK holds back on this rank, if anything.
+
+        Each rank holds back something else: a checkpoint that is to lose nothing has it of all
+        ranks. `hvd.reshard` deals it out where the number of ranks changes.
+        """
+        state: dict[str, Any] = super().state_dict()  # type: ignore[misc]
+        parts = self._reducer.residuals()
+        if parts:
+            job = _state.runtime()
+            state[held_back.KEY] = held_back.pack(parts, job.rank, job.size, self._reducer.average)
+        return state
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As the optimizer's; what was in progress is forgotten."""
+        """As the optimizer's; what was in progress is forgotten.
+
+        Raises:
+            ValueError: what TopK held back belongs to another model.
+        """
         self._reducer.reset()
         self._synchronized = False
         self._should_synchronize = True
-        super().load_state_dict(state_dict)  # type: ignore[misc]
+        record = state_dict.get(held_back.KEY)
+        rest = {key: value for key, value in state_dict.items() if key != held_back.KEY}
+        job = _state.runtime()
+        parts = {} if record is None else held_back.unpack(record, job.rank, job.size)
+        super().load_state_dict(rest)  # type: ignore[misc]
+        self._reducer.load_residuals(parts)
 
 
 def DistributedOptimizer(
@@ -114,7 +140,7 @@ def DistributedOptimizer(
             state and parameter groups.
         named_parameters: `model.named_parameters()`; names by position if None. They need to be
             the same on every rank.
-        compression: `Compression.none` or `Compression.fp16`.
+        compression: `Compression.none`, `Compression.fp16` or `Compression.topk(...)`.
         backward_passes_per_step: gradients of so many backward passes are added before they are
             reduced.
         op: Average, Sum, or Adasum (which reduces the change of the parameters).
@@ -157,11 +183,45 @@ def DistributedOptimizer(
         sparse_as_dense,
         process_set,
         os.environ,
+        _local_momentum(optimizer, compression),
     )
     wrapped._parameter_names = names  # as Horovod's; programs read it
     wrapped._synchronized = False
     wrapped._should_synchronize = True
     return wrapped
+
+
+def _local_momentum(optimizer: torch.optim.Optimizer, compression: Any) -> float:
+    """The momentum that is applied before TopK selects; 0 for none."""
+    if not isinstance(compression, TopKCompression) or not compression.momentum_correction:
+        return 0.0
+    groups = optimizer.param_groups
+    found = {float(group.get("momentum", 0.0)) for group in groups}
+    plain = not any(group.get("nesterov") or group.get("dampening") for group in groups)
+    if not isinstance(optimizer, torch.optim.SGD) or len(found) != 1 or found == {0.0} or not plain:
+        raise ValueError(
+            "momentum_correction needs torch.optim.SGD with one momentum above 0 for all "
+            "parameters, dampening=0 and nesterov=False."
+        )
+    return found.pop()
+
+
+@contextmanager
+def _without_momentum(optimizer: Any) -> Iterator[None]:
+    """For a step of gradients that have it already.
+
+    Weight decay used to pass through momentum too, which multiplies it by 1 / (1 - momentum) in the
+    long run: so does this.
+    """
+    kept = [(group["momentum"], group["weight_decay"]) for group in optimizer.param_groups]
+    try:
+        for group in optimizer.param_groups:
+            group["weight_decay"] = group["weight_decay"] / (1.0 - group["momentum"])
+            group["momentum"] = 0.0
+        yield
+    finally:
+        for group, (momentum, decay) in zip(optimizer.param_groups, kept, strict=True):
+            group["momentum"], group["weight_decay"] = momentum, decay
 
 
 def _with_mixin(mixin: type, optimizer: torch.optim.Optimizer, *args: Any) -> Any:

@@ -9,13 +9,14 @@ class ProcessSet:
     """Some of the job's ranks, in ascending order.
 
     A set is usable once it is registered: handed to `init(process_sets=...)` or to
-    `add_process_set`, on every rank alike.
+    `add_process_set`, on every rank alike. In the next round of an elastic job, sets that `init`
+    got are registered again, as far as there are such ranks; others are not.
 
     Args:
         ranks: global ranks.
 
     Attributes:
-        process_set_id: the id, once registered; None before.
+        process_set_id: the id, as long as it is registered; else None.
         ranks: the global ranks; None for the global set before `init`.
     """
 
@@ -27,11 +28,20 @@ class ProcessSet:
     def _registered(self) -> tuple[int, tuple[int, ...]]:
         job = _state.runtime()
         if self.process_set_id is None or self.process_set_id not in job.sets:
-            raise ValueError(
-                "Process set does not exist or has not been registered. Hand it to "
-                "hvd.init(process_sets=[...]) or hvd.add_process_set(...) on every rank."
-            )
+            raise ValueError(self._why_not(job.size))
         return self.process_set_id, job.sets[self.process_set_id]
+
+    def _why_not(self, size: int) -> str:
+        beyond = [rank for rank in self.ranks or () if rank >= size]
+        if beyond:
+            return (
+                f"{self} cannot be used: the job has ranks 0 to {size - 1} now, and not {beyond}."
+            )
+        return (
+            f"{self}: Process set does not exist or has not been registered. Hand it to "
+            "hvd.init(process_sets=[...]) or hvd.add_process_set(...) on every rank. In an elastic "
+            "job, a set that was added is to be added again in each round."
+        )
 
     def size(self) -> int:
         """How many ranks it has.
@@ -72,6 +82,8 @@ class _GlobalProcessSet(ProcessSet):
 
 global_process_set: ProcessSet = _GlobalProcessSet()
 
+_in_use: list[ProcessSet] = []  # those that have an id in the present job, but for the global one
+
 
 def add_process_set(process_set: ProcessSet | Sequence[int]) -> ProcessSet:
     """Registers a process set; every rank calls it, with the same ranks.
@@ -93,8 +105,30 @@ def add_process_set(process_set: ProcessSet | Sequence[int]) -> ProcessSet:
         raise ValueError(
             f"A process set with ranks {list(ranks)} has already been added (id {known})."
         )
-    process_set.process_set_id = job.add_set(ranks)
+    register(process_set)
     return process_set
+
+
+def register(process_set: ProcessSet) -> None:
+    """Has the job make a set, on all ranks together.
+
+    A set of all ranks, which there may be in a later round of an elastic job, is the global one
+    under another name.
+    """
+    process_set.process_set_id = _state.runtime().add_set(tuple(process_set.ranks or ()))
+    _in_use.append(process_set)
+
+
+def fits(process_set: ProcessSet, size: int) -> bool:
+    """Whether a job of that size has all of its ranks."""
+    return all(rank < size for rank in process_set.ranks or ())
+
+
+def forget_all() -> None:
+    """The job is over, and with it all ids: the next one may give them to other sets."""
+    for process_set in _in_use:
+        process_set.process_set_id = None
+    _in_use.clear()
 
 
 def remove_process_set(process_set: ProcessSet) -> bool:
@@ -109,6 +143,7 @@ def remove_process_set(process_set: ProcessSet) -> bool:
         return False
     job.remove_set(set_id)
     process_set.process_set_id = None
+    _in_use[:] = [each for each in _in_use if each is not process_set]
     return True
 
 

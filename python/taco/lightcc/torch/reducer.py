@@ -2,15 +2,21 @@
 
 import logging
 import time
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from taco.lightcc import _settings
+from taco.lightcc.adaptive.layout import cut
+from taco.lightcc.adaptive.residuals import BucketState, Parts, join, split
+from taco.lightcc.adaptive.wish import Wish
 from taco.lightcc.torch import _state
 from taco.lightcc.torch._submit import Average
-from taco.lightcc.torch.buckets import Bucket, Recipe, cut
+from taco.lightcc.torch.buckets import Bucket, Recipe, lists_by_limit
+from taco.lightcc.torch.calibrate import calibrate
+from taco.lightcc.torch.compression import Compression, TopKCompression
 from taco.lightcc.torch.functions import broadcast_object
 from taco.lightcc.torch.process_sets import ProcessSet
 
@@ -41,6 +47,7 @@ class GradientReducer:
         sparse_as_dense: whether sparse gradients are made dense first.
         process_set: who takes part.
         environ: the environment.
+        momentum: above 0: applied to each rank's gradients before TopK selects.
     """
 
     def __init__(
@@ -55,42 +62,57 @@ class GradientReducer:
         sparse_as_dense: bool,
         process_set: ProcessSet,
         environ: Mapping[str, str],
+        momentum: float = 0.0,
     ) -> None:
         self.passes = passes
         self._names = names
         self._params = {names[p]: p for p in params if p.requires_grad}
         average = op == Average
+        topk = isinstance(compression, TopKCompression)
         self._recipe = Recipe(
-            compression,
+            Compression.none if topk else compression,
             op,
             1.0 / predivide if average else 1.0,
             predivide if average else 1.0,
             sparse_as_dense,
             process_set,
+            compression.wish if topk else Wish(gradient=True),
         )
+        self.momentum = momentum
+        self.average = average
         self._remaining: dict[torch.nn.Parameter, int] = {}
         self._order: list[str] = []  # of arrival, in the step under way
+        self._times: list[float] = []  # of arrival, in time.perf_counter()
+        self._step_ended = 0.0
         self._recorded = 0
         self._early = True
         self._callback_queued = False
-        self._active = process_set.included() and (
-            _state.runtime().size > 1 or environ.get("HOROVOD_ELASTIC") == "1"
-        )
+        self._elastic = environ.get("HOROVOD_ELASTIC") == "1"
+        self._job = _state.runtime()
+        self._active: bool | None = None
         self._fixed = groups is not None
-        self._buckets = self._user_buckets(groups) if self._active and groups else self._single()
+        self._buckets = self._user_buckets(groups) if groups else self._single()
         self._index()
         self.set_passes(passes)
-        if self._active:
+        if self._takes_part() or self._elastic:
             for param in self._params.values():
                 param.register_post_accumulate_grad_hook(self._arrived)
 
     # Layout.
 
     def _single(self) -> list[Bucket]:
-        return [Bucket(name, (param,)) for name, param in self._params.items()]
+        # Momentum needs a state; without it small ones may be fused.
+        wish = None if self.momentum else Wish()
+        return [self._bucket(name, [name], wish) for name in self._params]
+
+    def _bucket(self, name: str, members: Sequence[str], wish: Wish | None = None) -> Bucket:
+        params = tuple(self._params[each] for each in members)
+        return Bucket(name, params, state=BucketState(self.momentum), wish=wish)
 
     def _user_buckets(self, groups: int | list[list[torch.nn.Parameter]]) -> list[Bucket]:
-        order = self._agreed(list(self._params))
+        # The same on all ranks, as load_state_dict needs it too. Nobody is asked: newcomers of an
+        # elastic job make their optimizer while the others do something else.
+        order = list(self._params)
         if isinstance(groups, int):
             size, extra = divmod(len(order), groups)
             lists, start = [], 0
@@ -106,7 +128,7 @@ class GradientReducer:
             grouped = {name for names in lists for name in names}
             lists += [[name] for name in order if name not in grouped]
         return [
-            Bucket(f"group.{i}.{names[0]}", tuple(self._params[name] for name in names))
+            self._bucket(f"group.{i}.{names[0]}.{_fingerprint(names)}", names)
             for i, names in enumerate(lists)
             if names
         ]
@@ -125,11 +147,98 @@ class GradientReducer:
 
     def _lay_out(self) -> None:
         """Cuts buckets from the order noted last."""
-        limit = min(_settings.settings().fusion_threshold, _bucket_bytes(self._params.values()))
+        kept = self.residuals()
         order = self._agreed(self._order)
         sparse = {p for p in self._params.values() if p.grad is not None and p.grad.is_sparse}
-        self._buckets = cut(order, self._params, limit, lambda param: param in sparse)
+        most = _settings.settings().fusion_threshold
+        lists = self._by_cost(order, most) if most and not sparse else None
+        if lists is None:
+            aim = _bucket_bytes(self._params.values())
+            lists = lists_by_limit(order, self._params, aim, most, lambda param: param in sparse)
+        self._buckets = [
+            self._bucket(f"bucket.{i}.{names[0]}", names) for i, names in enumerate(lists)
+        ]
         self._index()
+        self.load_residuals(kept)
+
+    def _by_cost(self, order: list[str], most: int) -> list[list[str]] | None:
+        """Cuts by measured costs and by when gradients came; None where that cannot be.
+
+        All ranks measure; those of the set's first rank count.
+        """
+        hub = _state.adaptive()
+        kinds = {(p.dtype, p.device.type) for p in self._params.values()}
+        if not hub.measured_layout or len(kinds) != 1 or next(iter(kinds))[1] != "cpu":
+            return None
+        process_set = self._recipe.process_set
+        assert process_set.process_set_id is not None
+        numbers = calibrate(process_set)
+        ranks = _state.runtime().sets[process_set.process_set_id]
+        item = next(iter(kinds))[0].itemsize
+        came = dict(zip(self._order, self._times, strict=True))
+        first = min(came.values(), default=0.0)
+        latest, arrivals = 0.0, []
+        for name in order:  # of those that did not come, as the one before
+            latest = max(latest, came.get(name, first) - first)
+            arrivals.append(latest)
+        sizes = [self._params[name].numel() * item for name in order]
+        cuts = cut(arrivals, sizes, hub.bucket_cost(ranks, item, numbers), most)
+        cuts = broadcast_object(cuts, ranks[0], "taco.bucket_cuts", process_set)
+        starts = [0, *cuts[:-1]]
+        return [order[start:end] for start, end in zip(starts, cuts, strict=True)]
+
+    # What TopK holds back.
+
+    def residuals(self) -> Parts:
+        """By parameter name: "residual" and perhaps "velocity", in the parameter's shape; views."""
+        parts: Parts = {}
+        for bucket in self._buckets:
+            shapes = [(self._names[param], param.shape) for param in bucket.params]
+            parts |= split(bucket.state, shapes)
+        return parts
+
+    def load_residuals(self, parts: Parts) -> None:
+        """The reverse of `residuals`; parameters that are not there have none.
+
+        Raises:
+            ValueError: a part is of another size than its parameter.
+        """
+        for bucket in self._buckets:
+            shapes = [(self._names[param], param.shape) for param in bucket.params]
+            bucket.state = join(parts, shapes, self.momentum)
+
+    def restart(self) -> None:
+        """Begins as a new one would, in another job: some of its ranks may have no buckets yet.
+
+        What TopK holds back stays; where it is averaged, it is scaled to the new number of ranks.
+        """
+        self.reset()
+        job = _state.runtime()
+        factor = job.size / self._job.size if self.average else 1.0
+        kept = {
+            name: {kind: tensor * factor for kind, tensor in kinds.items()}
+            for name, kinds in self.residuals().items()
+        }
+        self._job, self._active = job, None
+        if not self._fixed:
+            self._buckets = self._single()
+            self._index()
+        self._recorded = 0
+        self._early = True
+        self._step_ended = 0.0
+        self.load_residuals(kept)
+
+    def _takes_part(self) -> bool:
+        """Whether this rank's gradients are reduced; begins anew where the job is another one.
+
+        Asked again in each job, and when it is needed: a program may add its process set there.
+        """
+        if self._job is not _state.runtime():
+            self.restart()
+        if self._active is None:
+            included = self._recipe.process_set.included()
+            self._active = included and (self._job.size > 1 or self._elastic)
+        return self._active
 
     # Steps.
 
@@ -144,6 +253,8 @@ class GradientReducer:
 
     def _arrived(self, param: torch.nn.Parameter) -> None:
         """The hook: backward has added to this gradient."""
+        if not self._takes_part():
+            return
         if self._remaining[param] <= 0:
             raise AssertionError(
                 "Gradients were computed more than backward_passes_per_step times before call to "
@@ -153,6 +264,7 @@ class GradientReducer:
         if self._remaining[param] > 0:
             return
         self._order.append(self._names[param])
+        self._times.append(time.perf_counter())
         bucket = self._bucket_of[param]
         bucket.arrived.add(param)
         if bucket.complete:
@@ -180,7 +292,7 @@ class GradientReducer:
 
     def synchronize(self) -> None:
         """Hands in what is left, and waits for all."""
-        if not self._active:
+        if not self._takes_part():
             return
         for bucket in self._buckets:
             if bucket.work is None:
@@ -188,6 +300,10 @@ class GradientReducer:
         for bucket in self._buckets:
             assert bucket.work is not None
             bucket.work.finish()
+        now = time.perf_counter()
+        if self._step_ended:
+            _state.adaptive().step(now - self._step_ended)
+        self._step_ended = now
         if not self._fixed:
             self._recorded += 1
             if self._recorded == _RECORDED_STEPS:
@@ -200,7 +316,13 @@ class GradientReducer:
             bucket.reset()
         self.set_passes(self.passes)
         self._order = []
+        self._times = []
         self._callback_queued = False
+
+
+def _fingerprint(names: Sequence[str]) -> str:
+    """Ranks whose groups differ must not add up different parameters: they wait, and are named."""
+    return f"{zlib.crc32(' '.join(names).encode()):08x}"
 
 
 def _bucket_bytes(params: Iterable[torch.nn.Parameter]) -> int:

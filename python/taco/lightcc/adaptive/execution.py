@@ -1,0 +1,267 @@
+"""Carries out an allreduce in the mode that its response names, and says what it took."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from taco import _loader
+from taco.lightcc.adaptive import calibration
+from taco.lightcc.adaptive.mode import Mode, parse
+from taco.lightcc.adaptive.places import Levels
+from taco.lightcc.adaptive.residuals import BucketState
+from taco.lightcc.adaptive.wish import CALIBRATE
+from taco.lightcc.engine import reduction
+from taco.lightcc.engine.requests import Response
+from taco.lightcc.patterns import hierarchical, sparse_balanced, sparse_hierarchical
+from taco.lightcc.patterns.reduction import Reduction
+from taco.lightcc.patterns.sparse_list import SparseList
+from taco.lightcc.patterns.transport import CountingTransport, GroupTransport
+
+# Tags below belong to the engine's own exchanges.
+_FIRST_TAG = 64
+
+PROBE_ELEMENTS = 4096
+
+# float16 keeps 11 bits from 2^-14 on and ends at 65504: the largest value of the last result is
+# brought to 2^10, which leaves room above for a jump and 24 powers of two below.
+_HALF_TARGET = 10
+
+
+@dataclass(frozen=True)
+class Executed:
+    """What one allreduce took, on this rank.
+
+    Attributes:
+        mode: in which it ran.
+        seconds: from its first byte to its last.
+        sent: bytes sent by this rank at each level.
+        gradient_norm: of what there was to send, residual included; 0 where nobody looked.
+        residual_norm: of what stayed.
+        cosine: between what TopK has sent since the probe began and the dense sums, on a sample.
+        loud: whether float16 could not hold the result, and it was reduced again in full.
+    """
+
+    mode: Mode
+    seconds: float
+    sent: dict[str, int]
+    gradient_norm: float = 0.0
+    residual_norm: float = 0.0
+    cosine: float | None = None
+    loud: bool = False
+
+
+class ModeReducer:
+    """What `engine.Collectives` reduces with.
+
+    Args:
+        levels_of: the groups of a response's ranks.
+        on_executed: told of every allreduce.
+    """
+
+    def __init__(
+        self,
+        levels_of: Callable[[Response], Levels],
+        on_executed: Callable[[Response, Executed], None],
+    ) -> None:
+        self._levels_of = levels_of
+        self._on_executed = on_executed
+
+    def __call__(
+        self,
+        response: Response,
+        group: dist.ProcessGroup,
+        tensor: torch.Tensor,
+        op: str,
+        state: BucketState | None,
+    ) -> None:
+        """Reduces a flat tensor in place.
+
+        Args:
+            response: says the mode.
+            group: its members.
+            tensor: (n,), contiguous.
+            op: "sum", "average" (summed here), "min", "max" or "product".
+            state: the bucket's; None for what has none, or on a rank that has joined.
+        """
+        if response.mode == CALIBRATE:
+            levels = self._levels_of(response)
+            numbers = calibration.measure(GroupTransport(group, _FIRST_TAG), levels, 0).numbers()
+            tensor.copy_(torch.tensor(numbers))
+            reduction.all_reduce_(group, tensor, "sum")
+            return
+        mode = parse(response.mode)
+        if group.size() == 1 or tensor.numel() == 0:
+            if state is not None:
+                _flush(tensor, state)
+            return
+        if tensor.device.type != "cpu" or tensor.dtype == torch.bool:
+            reduction.all_reduce_(group, tensor, op)
+            return
+        levels = self._levels_of(response)
+        run = _Run(group, levels, mode, op)
+        started = time.perf_counter()
+        if mode.ratio:
+            done = run.topk(tensor, state or BucketState())
+        elif mode.half and tensor.dtype == torch.float32:
+            done = run.half(tensor, state or BucketState())
+        else:
+            kept = _flush(tensor, state) if state is not None else None
+            done = run.dense(tensor)
+            if kept is not None and state is not None and not bool(torch.isfinite(tensor).all()):
+                state.residual = kept  # the program will leave this step out
+        seconds = time.perf_counter() - started
+        if state is not None:  # a bucket: others come under any number of names
+            self._on_executed(response, Executed(mode, seconds, run.sent(), **done))
+
+
+def _flush(tensor: torch.Tensor, state: BucketState) -> torch.Tensor | None:
+    """Puts what was held back into a tensor that travels dense. Returns it, if there was any."""
+    if state.momentum:
+        state.prepare(tensor.numel())
+        assert state.velocity is not None
+        state.velocity.mul_(state.momentum).add_(tensor)
+        tensor.copy_(state.velocity)
+    residual = state.residual
+    if residual is None:
+        return None
+    whole = tensor.float() + residual
+    tensor.copy_(whole)
+    state.residual, state.family = None, ""
+    state.thresholds.clear()
+    if tensor.dtype != torch.float32:
+        state.residual = whole.sub_(tensor.float()).nan_to_num_(0.0, 0.0, 0.0)
+    return residual
+
+
+class _Run:
+    """One allreduce."""
+
+    def __init__(self, group: dist.ProcessGroup, levels: Levels, mode: Mode, op: str) -> None:
+        self._group = group
+        self._levels = levels
+        self._mode = mode
+        self._op = op
+        rank = group.rank()
+        self._transport = CountingTransport(
+            GroupTransport(group, _FIRST_TAG), lambda peer: levels.level_between(rank, peer)
+        )
+        self._flat_bytes = 0
+
+    def sent(self) -> dict[str, int]:
+        """Bytes that this rank has sent, by level."""
+        total = self._transport.sent_by_level()
+        if self._flat_bytes:  # the process group's own ring
+            rank, size = self._group.rank(), self._group.size()
+            level = self._levels.level_between(rank, (rank + 1) % size)
+            share = 2 * (size - 1) * self._flat_bytes // size
+            total[level] = total.get(level, 0) + share
+        return total
+
+    def dense(self, tensor: torch.Tensor) -> dict[str, Any]:
+        groups = self._levels.of(self._mode.levels)
+        if groups:
+            op = Reduction("sum" if self._op == "average" else self._op)
+            hierarchical.all_reduce(self._transport, tensor, groups, op)
+        else:
+            self._flat_bytes += tensor.numel() * tensor.element_size()
+            reduction.all_reduce_(self._group, tensor, self._op)
+        return {}
+
+    def half(self, tensor: torch.Tensor, state: BucketState) -> dict[str, Any]:
+        """In float16, scaled by what the last result was; in full if that was not enough."""
+        kept = _flush(tensor, state)
+        small = torch.mul(tensor, state.half_scale).to(torch.float16)
+        self.dense(small)
+        largest = float(small.abs().max())  # the same bits everywhere
+        if math.isfinite(largest):
+            torch.mul(small.float(), 1.0 / state.half_scale, out=tensor)
+            if largest > 0:
+                exponent = _HALF_TARGET - math.frexp(largest)[1]
+                state.half_scale *= 2.0 ** max(-40, min(40, exponent))
+                state.half_scale = min(2.0**60, max(2.0**-60, state.half_scale))
+            return {}
+        state.half_scale = 1.0
+        self.dense(tensor)
+        if kept is not None and not bool(torch.isfinite(tensor).all()):
+            state.residual = kept
+        return {"loud": True}
+
+    def topk(self, tensor: torch.Tensor, state: BucketState) -> dict[str, Any]:
+        """The largest elements of what there is, the rest being kept."""
+        ops = _loader.load_torch_ops()
+        mode = self._mode
+        family = str(mode.family)
+        if state.family not in ("", family):
+            # Held back in another form: it belongs to other shards. In full, it is as new.
+            if state.residual is not None:
+                tensor.add_(state.residual)
+                state.residual = None
+            state.thresholds.clear()
+        state.family = family
+        state.prepare(tensor.numel())
+        residual, velocity = state.residual, state.velocity
+        assert residual is not None
+        dense_sample = self._sample(tensor).clone() if mode.probe else None
+
+        def compress(shard: torch.Tensor, low: int) -> SparseList:
+            high = low + shard.numel()
+            k = min(shard.numel(), max(1, round(shard.numel() * mode.ratio)))
+            more = (
+                {"velocity": velocity[low:high], "momentum": state.momentum}
+                if velocity is not None
+                else {}
+            )
+            half = torch.float16 if mode.half else None
+            threshold = state.threshold(low)
+            indices, values, count = ops.topk_compress(
+                shard, residual[low:high], threshold, k, values_dtype=half, **more
+            )
+            sent = int(count)
+            return SparseList(indices[:sent], values[:sent], shard.numel())
+
+        groups = self._levels.hosts if mode.levels > 1 else self._levels.singles
+        if mode.balanced and mode.levels == 1:
+            k = min(tensor.numel(), max(1, round(tensor.numel() * mode.ratio)))
+            part = compress(tensor, 0)
+            dropped = sparse_balanced.all_reduce(self._transport, part, k, tensor, add=_add)
+            for lost in dropped:
+                _add(residual, lost)
+        else:
+            lists = sparse_hierarchical.all_reduce(
+                self._transport, tensor, groups, compress, add=_add
+            )
+            for low, lost in lists:
+                _add(residual[low : low + lost.length], lost)
+        before, after = state.norms()
+        done: dict[str, Any] = {"gradient_norm": before, "residual_norm": after}
+        if dense_sample is not None:
+            done["cosine"] = self._probe(state, dense_sample, self._sample(tensor))
+        else:
+            state.probe = None
+        return done
+
+    def _sample(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor[:: max(1, tensor.numel() // PROBE_ELEMENTS)].float()
+
+    def _probe(self, state: BucketState, dense: torch.Tensor, sent: torch.Tensor) -> float:
+        """Cosine of the angle between all that was sent and all that there was, on a sample."""
+        reduction.all_reduce_(self._group, dense, "sum")
+        if state.probe is None:
+            state.probe = (torch.zeros_like(sent), torch.zeros_like(dense))
+        total_sent, total_dense = state.probe
+        total_sent += sent
+        total_dense += dense
+        norms = float(total_sent.norm()) * float(total_dense.norm())
+        return float(torch.dot(total_sent, total_dense)) / norms if norms > 0 else 1.0
+
+
+def _add(out: torch.Tensor, part: SparseList) -> None:
+    if out.dtype == torch.float32:
+        _loader.load_torch_ops().topk_accumulate_(out, [part.indices], [part.values])
+    else:
+        out.scatter_add_(0, part.indices.long(), part.values.to(out.dtype))

@@ -1,0 +1,118 @@
+"""What TopK has not sent yet, and what belongs to it: the state of one bucket on one rank.
+
+The sum over the ranks of all residuals is what the parameters still have to get. A residual is as
+long as its bucket; in two levels only this rank's shard of it is not zero, and holds the shard's
+share of the whole machine.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+THRESHOLD_FIELDS = 8
+"""Elements of the state of `torch.ops.taco.topk_compress` (docs/lightcc_ops.md)."""
+
+
+@dataclass
+class BucketState:
+    """One bucket's.
+
+    Attributes:
+        momentum: above 0: momentum is applied here, before the selection (Deep Gradient
+            Compression, arXiv 1712.01887), and must not be applied by the optimizer.
+        residual: (n,) float32; None as long as nothing was held back.
+        velocity: (n,) float32, with momentum.
+        thresholds: by first element of a shard's chunk: TopK's state.
+        family: the mode in which these came about, as text.
+        half_scale: power of two that the values are multiplied with before they travel as float16.
+        probe: sums over a sample of the elements, of what was sent and of the dense result.
+    """
+
+    momentum: float = 0.0
+    residual: torch.Tensor | None = None
+    velocity: torch.Tensor | None = None
+    thresholds: dict[int, torch.Tensor] = field(default_factory=dict)
+    family: str = ""
+    half_scale: float = 1.0
+    probe: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def threshold(self, low: int) -> torch.Tensor:
+        """TopK's state for the chunk that begins at `low`."""
+        state = self.thresholds.get(low)
+        if state is None:
+            state = self.thresholds[low] = torch.zeros(THRESHOLD_FIELDS, dtype=torch.float64)
+        return state
+
+    def prepare(self, elements: int) -> None:
+        """Makes what is not there yet, for a bucket of so many elements."""
+        if self.residual is None or self.residual.numel() != elements:
+            self.residual = torch.zeros(elements)
+            self.thresholds.clear()
+        if self.momentum and (self.velocity is None or self.velocity.numel() != elements):
+            self.velocity = torch.zeros(elements)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing that a checkpoint would miss."""
+        return self.residual is None and self.velocity is None
+
+    def norms(self) -> tuple[float, float]:
+        """Of the last selection: norms of what there was to send, and of what stayed."""
+        if not self.thresholds:
+            return 0.0, 0.0
+        states = list(self.thresholds.values())
+        before = sum(float(state[6]) for state in states)
+        after = sum(float(state[7]) for state in states)
+        return before**0.5, after**0.5
+
+
+Parts = dict[str, dict[str, torch.Tensor]]
+"""By parameter: "residual" and perhaps "velocity", in the parameter's shape."""
+
+
+def split(state: BucketState, shapes: Sequence[tuple[str, torch.Size]]) -> Parts:
+    """A bucket's state by parameter; views.
+
+    Args:
+        state: of the bucket.
+        shapes: names and shapes of its parameters, in order.
+    """
+    parts: Parts = {}
+    for kind in ("residual", "velocity"):
+        whole = getattr(state, kind)
+        if whole is None:
+            continue
+        pieces = whole.split([shape.numel() for _, shape in shapes])
+        for (name, shape), piece in zip(shapes, pieces, strict=True):
+            parts.setdefault(name, {})[kind] = piece.view(shape)
+    return parts
+
+
+def join(
+    parts: Mapping[str, Mapping[str, torch.Tensor]],
+    shapes: Sequence[tuple[str, torch.Size]],
+    momentum: float = 0.0,
+) -> BucketState:
+    """The reverse of `split`, for buckets that may be cut in another way. What is missing is zero.
+
+    Raises:
+        ValueError: a part has another number of elements than its parameter.
+    """
+    state = BucketState(momentum)
+    for kind in ("residual", "velocity"):
+        if not any(kind in parts.get(name, {}) for name, _ in shapes):
+            continue
+        pieces = []
+        for name, shape in shapes:
+            piece = parts.get(name, {}).get(kind)
+            if piece is not None and piece.numel() != shape.numel():
+                raise ValueError(
+                    f"the {kind} of {name} has {piece.numel()} elements, the parameter "
+                    f"{shape.numel()}: it belongs to another model"
+                )
+            if piece is None:
+                piece = torch.zeros(shape)
+            pieces.append(piece.detach().to("cpu", torch.float32).reshape(-1))
+        setattr(state, kind, torch.cat(pieces))
+    return state
