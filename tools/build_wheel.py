@@ -8,6 +8,7 @@ reads those from the libraries and names them in the tag.
 import argparse
 import os
 import pathlib
+import runpy
 import shutil
 import subprocess
 import sys
@@ -52,6 +53,10 @@ def stage(folder: pathlib.Path, libraries: list[pathlib.Path]) -> None:
     )
     for name in ["pyproject.toml", "README.md", "LICENSE"]:
         shutil.copy(ROOT / name, folder / name)
+    # The CUDA kernels are compiled where they are used, from one text.
+    source = runpy.run_path(str(ROOT / "python" / "taco" / "lightcc" / "cuda" / "_source.py"))
+    kernels = folder / "python" / "taco" / "lightcc" / "cuda" / source["INSTALLED"].name
+    kernels.write_text(source["assemble"](ROOT))
     (folder / "python" / "taco" / "lib").mkdir()
     for library in libraries:
         copy = folder / "python" / "taco" / "lib" / library.name

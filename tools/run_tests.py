@@ -117,6 +117,12 @@ def pytest_stage(stage: str, args: list[str]) -> Counts:
     return counts
 
 
+def sees_a_gpu() -> bool:
+    """Whether PyTorch can run the kernels for CUDA tensors here."""
+    program = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+    return subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
 def stages(soak: bool) -> list:
     """(name, function that runs the stage) in order: what fails fastest first."""
 
@@ -137,12 +143,15 @@ def stages(soak: bool) -> list:
             bazel("tsan", "--config=tsan", "--test_tag_filters=sanitize,-no_tsan,-fuzz", *long),
             bazel("tests", *long, "--test_tag_filters=-fuzz"),
         ]
+    on_device = "tests/torch_ext/cuda_on_device.py"
+    gpu = [("cuda", lambda: pytest_stage("cuda", [on_device]))] if sees_a_gpu() else []
     return [
         bazel("tests", "--test_tag_filters=-fuzz"),
         bazel("asan", "--config=asan"),
         bazel("tsan", "--config=tsan"),
         # Tests of the build itself run Bazel, and so cannot run inside it.
         ("build", lambda: pytest_stage("build", ["tests/build"])),
+        *gpu,
     ]
 
 

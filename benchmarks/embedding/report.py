@@ -5,7 +5,8 @@ python -m benchmarks.embedding.report results.json [more.json ...]
 
 The cases of several files are put together; of one that several hold, the last counts. What stands
 between the marks of each page is replaced; the picture goes to images/ beside the page, and the
-JSON of the page's name beside it holds every round, each batch's time summed up.
+JSON of the page's name beside it holds every round, each batch's time summed up. The page can be
+made again from that JSON; the picture, which shows each batch, is then left as it is.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import statistics
 import sys
 from typing import Any
 
-from benchmarks.embedding import plot, stats, terminal
+from benchmarks.embedding import extent, plot, stats, terminal
 from benchmarks.embedding.process import ROOT
 
 BEGIN = "<!-- results: begin (made by benchmarks.embedding.report; do not edit) -->"
@@ -40,7 +41,8 @@ def markdown(results: dict[str, Any]) -> str:
     for kind, heading in _HEADINGS.items():
         mine = [f for f in results["findings"] if f["case"].split("/")[0] == kind]
         if mine:
-            lines += [f"### {heading}", "", *_table(mine), ""]
+            about = extent.sentence(results, kind)
+            lines += [f"### {heading}", "", about, "", *_table(mine), ""]
     notes = [f"- {r['case']['name']}: {note}" for r in results["results"] for note in r["notes"]]
     if notes:
         lines += ["### Remarks", "", *notes, ""]
@@ -51,7 +53,7 @@ def merge(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """One results file out of several runs: of a case that several did, the last; all else of the
     first."""
     merged = dict(runs[0])
-    merged["command"] = " ; ".join(run["command"] for run in runs)
+    merged["command"] = extent.JOINT.join(run["command"] for run in runs)
     merged["seconds"] = round(sum(run["seconds"] for run in runs))
     merged["quick"] = any(run["quick"] for run in runs)
     last = {f["case"]: number for number, run in enumerate(runs) for f in run["findings"]}
@@ -80,6 +82,8 @@ def compact(results: dict[str, Any]) -> dict[str, Any]:
 
 def _compact_round(round_: dict[str, Any]) -> dict[str, Any]:
     seconds = round_["seconds"]
+    if isinstance(seconds, dict):
+        return round_  # of a page's own JSON
     tail = stats.tail(seconds)
     times = dataclasses.asdict(tail) if tail else {}
     return {**round_, "seconds": {"batches": len(seconds), "sum": sum(seconds), **times}}
@@ -104,8 +108,20 @@ def headline(results: dict[str, Any]) -> str:
         name = _HEADINGS[kind] if what == "speed over" else what
         beside = peer.replace("_", " ") if what == "speed over" else ""
         lines.append(f"| {name} | {beside} | {ratios} | {target} | {met} of {len(found)} |")
+    commands = extent.commands(results)
+    how = f"by `{commands[0]}`" if len(commands) == 1 else f"in {len(commands)} runs put together"
+    machine = results["machine"]["processor"]
     return "\n".join(
-        [*lines, "", f"Measured by `make bench` on {results['machine']['processor']}."]
+        [*lines, "", f"Measured {how}, {extent.rounds(results)} of each case, on {machine}."]
+    )
+
+
+def _is_compact(results: dict[str, Any]) -> bool:
+    return any(
+        isinstance(round_["seconds"], dict)
+        for result in results["results"]
+        for contestant in result["contestants"].values()
+        for round_ in contestant["rounds"]
     )
 
 
@@ -135,9 +151,16 @@ def _about(results: dict[str, Any]) -> list[str]:
         f"- {name} did not take part: {' '.join(why.split())}"
         for name, why in results["missing"].items()
     ]
+    commands = extent.commands(results)
+    together = f"{len(commands)} runs put together (of a case that several did, the last counts)"
     return [
-        f"Command: `{results['command']}`, started {results['started']}, {results['seconds']} s,",
-        f"revision {revision['commit'][:12]}{changed}.",
+        f"{'One run' if len(commands) == 1 else together}, started {results['started']},",
+        f"{results['seconds']} s in all, revision {revision['commit'][:12]}{changed}:",
+        "",
+        "```sh",
+        *commands,
+        "```",
+        "",
         f"Machine: {machine['processor']}, {machine['processors']} processors,",
         f"L2 {machine['l2']}, L3 {machine['l3']},",
         f"{machine['memory_bytes'] / 2**30:.0f} GiB available, {machine['system']},",
@@ -176,7 +199,7 @@ def main() -> None:
     data.write_text(json.dumps(compact(results), indent=1) + "\n")
     block = f"{markdown(results)}\nEvery round, as JSON: [{data.name}]({data.name}).\n"
     picture = args.page.parent / "images" / PICTURE
-    if plot.draw(results, picture):
+    if picture.exists() if _is_compact(results) else plot.draw(results, picture):
         block += f"\n![Speed over the peers; batch times and memory in growth](images/{PICTURE})\n"
     for page, text, marks in (
         (args.page, block, (BEGIN, END)),

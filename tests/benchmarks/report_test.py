@@ -69,7 +69,9 @@ def test_several_runs_become_one_page_one_json_and_one_headline(tmp_path, runs):
 
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
-    assert "run 0 ; run 1" in text and "lookup/dim16/1k/uniform/t2" in text
+    assert "2 runs put together" in text and "\nrun 0\nrun 1\n" in text
+    assert "lookup/dim16/1k/uniform/t2" in text
+    assert "Of each case 1 round; where it is one, median, p10 and p90 are that round's." in text
     assert "2.00 [2.00, 2.00]" in text
     assert "| Lookup | dense variable | 2.00x | 2.00x | 2.00x | >= 1x | 2 of 2 |" in (
         readme.read_text()
@@ -80,6 +82,47 @@ def test_several_runs_become_one_page_one_json_and_one_headline(tmp_path, runs):
     assert times["batches"] == 2
     assert times["sum"] == pytest.approx(0.4)
     assert times["longest"] == pytest.approx(0.3)
+
+    again = [*command[:3], str(tmp_path / "page.json")]
+    subprocess.run([*again, "--page", str(page), "--readme", str(readme)], check=True)
+    assert page.read_text() == text
+    assert json.loads((tmp_path / "page.json").read_text()) == data
+
+
+def with_rounds(run, *, taco, dense_variable):
+    """The run with as many rounds as named; a pair has that many in each of several groups."""
+    for name, groups in (("taco", taco), ("dense_variable", dense_variable)):
+        contestant = run["results"][0]["contestants"][name]
+        round_ = (contestant["rounds"] or [None])[0]
+        contestant["rounds"] = [
+            {**round_, "group": group, "index": index}
+            for group, count in enumerate(groups)
+            for index in range(count)
+        ]
+    return run
+
+
+@pytest.mark.parametrize(
+    ("taco", "dense_variable", "text"),
+    [
+        ([5], [5], "Of each case 5 rounds."),
+        ([3, 3, 3], [3], "Of each case 3 rounds."),
+        ([3], [1], "Of each case 1 to 3 rounds, by case and contestant; where it is one,"),
+        ([2], [], "Without a peer, TACO and the machine alone: lookup/dim16/1k/uniform/t1."),
+    ],
+)
+def test_what_a_table_rests_on_is_counted(taco, dense_variable, text):
+    run = results("run", LOOKUP, taco=[0.1], peer=[0.4])
+    block = report.markdown(with_rounds(run, taco=taco, dense_variable=dense_variable))
+    assert text in block
+
+
+def test_the_headline_names_one_command_or_the_number_of_runs():
+    runs = [results(f"run {n}", LOOKUP, taco=[0.1], peer=[0.4]) for n in range(2)]
+    assert "Measured by `run 0`, 1 round of each case, on some processor." in report.headline(
+        runs[0]
+    )
+    assert "Measured in 2 runs put together, 1 round" in report.headline(report.merge(runs))
 
 
 def test_of_a_case_done_twice_the_last_run_counts():

@@ -57,6 +57,19 @@ def test_without_root_and_sudo_it_says_what_to_install(machine):
     assert not machine.log.exists()
 
 
+def test_without_root_and_sudo_all_that_is_missing_is_named_at_once(machine):
+    machine.remove("g++")
+    machine.remove("python3")
+    result = machine.setup("build", "test", "soak", "bench", "venv-dev", "horovod", "buildifier")
+    assert result.returncode != 0
+    (line,) = [each for each in result.stderr.splitlines() if "apt-get install" in each]
+    named = line.partition("--no-install-recommends ")[2].split()
+    assert {"bazel-bootstrap", "g++", "python3", "iproute2", "clang-14", "make"} <= set(named)
+    venv = [] if (ROOT / ".venv" / "bin" / "python").exists() else ["python3-venv", "python3-dev"]
+    assert set(venv) <= set(named)
+    assert len(set(named)) == len(named)
+
+
 def test_with_sudo_it_installs_what_is_missing_and_no_more(machine):
     machine.add("sudo", '[ "$1" = -n ] && shift; exec "$@"')
     machine.add("true", "exit 0")
@@ -116,12 +129,12 @@ def test_the_second_run_touches_no_registry():
     assert not result.stderr, "it installed something again"
 
 
-@pytest.mark.parametrize("piece", ["venv-run", "venv-torch", "venv-dev"])
+@pytest.mark.parametrize("piece", ["venv-run", "venv-torch", "venv-dev", "venv-bench"])
 def test_a_failed_installation_is_not_taken_for_done(tmp_path, piece):
     for folder in ["tools", "requirements", ".venv/bin"]:
         (tmp_path / folder).mkdir(parents=True)
     shutil.copy(ROOT / "tools" / "setup.sh", tmp_path / "tools")
-    for lock in ["run.lock", "torch.lock", "dev.lock"]:
+    for lock in ["run.lock", "torch.lock", "dev.lock", "bench.lock"]:
         (tmp_path / "requirements" / lock).write_text("absent==1.0\n")
     python = tmp_path / ".venv/bin/python"
     python.write_text("#!/bin/sh\nexit 1\n")

@@ -1,6 +1,8 @@
 """The wheel, installed as a user would: all that it holds works, and names no build machine.
 
-The new environment sees the packages of .venv (TensorFlow is large) and not our sources.
+The new environment sees the packages of .venv (TensorFlow is large, and there may be no network)
+and not our sources. pip installs the wheel with all its extras, and so checks that each requirement
+it names is there, in a version that it allows; nothing but the wheel is written.
 """
 
 import json
@@ -44,6 +46,10 @@ state = torch.zeros(8, dtype=torch.float64)
 indices, values, count = ops.topk_compress(grad, residual, state, 10, exact=True)
 assert indices.tolist() == list(range(90, 100)) and count == 10
 assert torch.equal(ops.topk_decompress(indices, values, 100) + residual, grad)
+
+from taco.lightcc.cuda import _source  # what a GPU would be given
+
+assert "site-packages" in str(_source.INSTALLED) and "topk_pass" in _source.INSTALLED.read_text()
 """,
 }
 
@@ -64,11 +70,13 @@ class Installed:
     def __init__(self, wheel: pathlib.Path, folder: pathlib.Path):
         self.folder = folder
         self.bin = folder / "env" / "bin"
-        subprocess.run([sys.executable, "-m", "venv", folder / "env"], check=True)
+        # Without a pip of its own, whose setuptools would hide that of .venv.
+        venv = [sys.executable, "-m", "venv", "--without-pip", folder / "env"]
+        subprocess.run(venv, check=True)
         (self.site,) = (folder / "env").glob("lib/python3*/site-packages")
         (self.site / "packages_of_the_build.pth").write_text(sysconfig.get_path("purelib"))
-        pip = [self.bin / "python", "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
-        subprocess.run([*pip, wheel], check=True)
+        pip = [self.bin / "python", "-m", "pip", "--disable-pip-version-check", "install"]
+        subprocess.run([*pip, "--quiet", "--no-index", f"{wheel}[tf,torch,demo]"], check=True)
 
     def run(self, *command: str) -> str:
         inherited = ("PYTHONPATH", "TACO_", "RUNFILES_")
@@ -104,7 +112,8 @@ def test_the_name_holds_version_and_tags(wheel):
 def test_it_holds_the_package_and_no_test_or_build_file(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     libraries = {f"taco/lib/{name}" for name in USES}
-    assert {"taco/__init__.py"} | libraries <= set(names)
+    others = {"taco/__init__.py", "taco/lightcc/cuda/kernels.cu"}
+    assert others | libraries <= set(names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"taco"}
     assert not [name for name in names if "__pycache__" in name or name.endswith("BUILD")]
 
@@ -138,6 +147,11 @@ def test_an_op_library_exports_nothing(libraries):
 
 def test_python_imports_the_installed_package(installed):
     assert "site-packages" in installed.python("import taco; print(taco.__file__)")
+
+
+def test_the_wheel_alone_was_installed(installed):
+    written = {path.name.split("-")[0] for path in installed.site.iterdir()}
+    assert written == {"taco", "packages_of_the_build.pth"}
 
 
 def test_the_command_is_installed(installed):

@@ -102,6 +102,8 @@ def test_movielens_for_real(tmp_path):
         (["--data", "nowhere"], ["nowhere: no such file", "remedy:"]),
         (["--kinds", "stock,magic"], ["stock,magic", "choose among taco,stock,exact"]),
         (["--batch", "64", "--window", "32"], ["--window 32 is below --batch 64"]),
+        (["--rows", "1"], ["--rows 1 is below two windows", "--rows of 8192 or more"]),
+        (["--rows", "50", "--window", "26", "--batch", "8"], ["--rows of 52 or more"]),
         (["--out", "/dev/null/x"], ["/dev/null/x", "choose another --out"]),
     ],
 )
@@ -111,6 +113,54 @@ def test_mistakes_end_with_code_2_cause_and_remedy(tmp_path, monkeypatch, capsys
     captured = capsys.readouterr()
     assert all(word in captured.err for word in words)
     assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize(
+    ("option", "values", "allowed"),
+    [
+        ("--learning-rate", ["nan", "-1", "0", "inf", "11", "x"], "above 0, up to 10"),
+        ("--dim", ["0", "4096", "x"], "from 1 to 4095"),
+        ("--rows", ["0", "-5", "1.5"], "from 1 to"),
+        ("--seed", ["-1", "x"], "from 0 to"),
+        *((name, ["0", "x"], "from 1 to") for name in ("--epochs", "--batch", "--window")),
+        ("--buckets", ["0"], "from 1 to"),
+    ],
+)
+def test_impossible_options_name_what_is_allowed(capsys, option, values, allowed):
+    for value in values:
+        with pytest.raises(SystemExit) as caught:
+            main([f"{option}={value}"])
+        assert caught.value.code == 2
+        shown = capsys.readouterr().err
+        assert f"argument {option}: {value} is no" in shown and allowed in shown
+
+
+@pytest.mark.parametrize(
+    ("clicks", "cause"),
+    [
+        ([0, 1] * 63, "126 examples are fewer than two windows of 64"),
+        ([0] * 128, "all 128 labels are 0"),
+        ([1] * 128, "all 128 labels are 1"),
+    ],
+)
+def test_logs_without_a_meaningful_auc_end_with_code_2(tmp_path, capsys, clicks, cause):
+    log = tmp_path / "train.txt"
+    log.write_text("\n".join(criteo_line(label, i % 7, "0a") for i, label in enumerate(clicks)))
+    options = ["--batch", "64", "--window", "64", "--out", str(tmp_path / "out")]
+    assert main(["--data", str(log), *options]) == 2
+    captured = capsys.readouterr()
+    assert cause in captured.err and "remedy:" in captured.err
+
+
+def test_windows_of_one_label_are_not_compared(tmp_path, capsys):
+    log = tmp_path / "train.txt"
+    clicks = [0] * 64 + [1] * 64
+    log.write_text("\n".join(criteo_line(label, i % 7, "0a") for i, label in enumerate(clicks)))
+    options = ["--batch", "64", "--window", "64", "--out", str(tmp_path / "out")]
+    assert main(["--data", str(log), *options]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "fewer than two windows have both labels" in shown
+    assert "nan" not in shown and " none " in shown  # the AUC of the second half
 
 
 def test_an_empty_file_ends_with_code_2(tmp_path, capsys):
@@ -125,7 +175,7 @@ def run_python(code, **environment):
 
 
 def test_a_missing_library_ends_with_code_2_and_a_remedy(tmp_path):
-    code = f"from taco.demo import main; exit(main(['--rows', '500', '--out', {str(tmp_path)!r}]))"
+    code = f"from taco.demo import main; exit(main(['--rows', '9000', '--out', {str(tmp_path)!r}]))"
     done = run_python(code, TACO_TF_LIBRARY=str(tmp_path / "none.so"))
     assert done.returncode == 2, done.stderr
     assert "cannot be loaded" in done.stderr and "make build" in done.stderr

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from taco.demo.errors import DemoError
 from taco.demo.hashing import field_ids, hash_text
+from taco.demo.sources import movielens as movielens_source
 from taco.demo.sources import open_source
 from taco.demo.sources.base import windows
 
@@ -41,6 +42,25 @@ def test_a_ratings_file_stands_for_its_folder(movielens):
 def test_rows_keeps_the_earliest(movielens):
     _, chunk = read(movielens(), rows=2)
     assert chunk.ids[:, 0].tolist() == field_ids("user", np.array([7, 8])).tolist()
+
+
+@pytest.mark.parametrize("rows", [1, 3, 40, 5000, None])
+def test_rows_keeps_the_earliest_of_many_in_bounded_memory(movielens, monkeypatch, rows):
+    monkeypatch.setattr("taco.demo.sources.movielens._CHUNK", 8)
+    rng = np.random.default_rng(2)
+    times = rng.integers(0, 300, 2000)  # many of one second
+    lines = [f"{user},1,4.0,{time}\n" for user, time in enumerate(times)]
+    most = []
+    sort = movielens_source._Ratings.sort
+    monkeypatch.setattr(
+        "taco.demo.sources.movielens._Ratings.sort",
+        lambda self, rows: (most.append(len(self)), sort(self, rows)),
+    )
+    source = open_source(str(movielens(HEADER + "".join(lines))), rows=rows)
+    users = np.concatenate([chunk.ids[:, 0] for chunk in source.chunks()])
+    expected = np.argsort(times, kind="stable")[:rows]
+    assert users.tolist() == field_ids("user", expected).tolist()
+    assert max(most) == (2000 if rows is None else min(2000, max(2 * rows, 8)))
 
 
 def test_a_second_pass_is_the_same(movielens):

@@ -114,6 +114,7 @@ def test_stats_say_what_is_in_the_table():
     assert stats["dim"] == 8
     assert stats["lookups"] >= 3
     assert stats["hits"] >= 2
+    assert stats["hit_rate"] == pytest.approx(stats["hits"] / stats["lookups"])
     assert isinstance(table(devices=["/CPU:0"] * 2).stats(), list)
 
 
@@ -319,33 +320,6 @@ def test_get_variable_finds_the_table_of_a_name_as_long_as_something_holds_it():
         assert de.get_variable("only_one", dim=3).name == "other/only_one"
     del made
     de.get_variable("only_one", dim=3)
-
-
-def test_restriction_keeps_the_keys_touched_last():
-    made = table(dim=1, restrict_policy=de.TimestampRestrictPolicy)
-    made.upsert(range(6), [[0.0]] * 6)
-    made.restrict_policy.apply_update(tf.range(6, dtype=tf.int64))
-    made.restrict_policy.apply_update(tf.constant([1, 4], tf.int64))
-    made.restrict(2, trigger=6)
-    assert made.size().numpy() == 6
-    made.restrict(2, trigger=5)
-    assert sorted(made.export()[0].numpy()) == [1, 4]
-    assert made.restrict_policy.status.size().numpy() == 2
-
-
-def test_restriction_keeps_the_keys_touched_most():
-    made = table(dim=1, restrict_policy=de.FrequencyRestrictPolicy, devices=["/CPU:0"] * 2)
-    optimizer = tf.keras.optimizers.SGD(1.0)
-    for keys in ([1, 2, 3, 4], [2, 2, 3], [2, 3], [2]):
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(tf.nn.embedding_lookup(made, tf.constant(keys, tf.int64)))
-        optimizer.apply(tape.gradient(loss, [made]), [made])
-    made.restrict(2)
-    assert sorted(made.export()[0].numpy()) == [2, 3]
-    with pytest.raises(TypeError, match="num_reserved"):
-        made.restrict("2")
-    with pytest.raises(ValueError, match="restrict_policy"):
-        table().restrict(2)
 
 
 @pytest.mark.parametrize("dim", [2.5, "8", True, None])

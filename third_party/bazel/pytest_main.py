@@ -7,6 +7,33 @@ import sys
 import pytest
 
 
+class LongProperties:
+    """Makes Hypothesis try `factor` times as many examples in each of its tests."""
+
+    def __init__(self, factor: int):
+        self._factor = factor
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        # By identity: the parameters of one test share its function.
+        tests = {id(each.obj): each.obj for each in items if hasattr(each, "obj")}
+        for test in tests.values():
+            test = getattr(test, "__func__", test)
+            if not getattr(test, "is_hypothesis_test", False):
+                continue
+            import hypothesis
+
+            # A profile would not do: what a test says of its examples outranks it.
+            own = test._hypothesis_internal_use_settings
+            test._hypothesis_internal_use_settings = hypothesis.settings(
+                own, max_examples=own.max_examples * self._factor
+            )
+
+
+def soak_factor() -> int:
+    """How many times more work than usual: `make soak` sets TACO_SOAK_SECONDS."""
+    return 1 + int(os.environ.get("TACO_SOAK_SECONDS") or 0) // 10
+
+
 def main(args: list[str]) -> int:
     test_file = pathlib.Path(args[0])
     if not test_file.is_file():
@@ -27,7 +54,9 @@ def main(args: list[str]) -> int:
     only = os.environ.get("TESTBRIDGE_TEST_ONLY")  # bazel test --test_filter
     if only:
         options += ["-k", only]
-    return pytest.main([str(test_file.absolute()), *options, *args[1:]])
+    return pytest.main(
+        [str(test_file.absolute()), *options, *args[1:]], plugins=[LongProperties(soak_factor())]
+    )
 
 
 if __name__ == "__main__":

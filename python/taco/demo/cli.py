@@ -2,8 +2,9 @@
 
 import argparse
 import json
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -20,6 +21,8 @@ from taco.demo.survey import Survey, survey
 from taco.demo.tensorflow_import import import_tensorflow, require_matplotlib
 
 _DEFAULTS = RunConfig()
+_LARGEST_DIM = 4095  # a row holds one number more, and 4096 at most
+_LARGEST_RATE = 10.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,6 +47,7 @@ def _demo(args: argparse.Namespace, console: Console | None) -> int:
     require_matplotlib()
     source = open_source(args.data, args.format, rows=args.rows, seed=args.seed)
     found = survey(source, config)
+    _check(source, config, found)
     _introduce(reporter, source, found)
     import_tensorflow()
     for kind in kinds:
@@ -58,7 +62,11 @@ def _demo(args: argparse.Namespace, console: Console | None) -> int:
     console.print(report.table(found, results))
     if content["difference"] is not None:
         mean, error = report.difference(*(r for k in KINDS[:2] for r in results if r.kind == k))
-        reporter.note(f"AUC by window, TACO minus hashed: {mean:+.4f} +- {error:.4f}")
+        reporter.note(
+            f"AUC by window, TACO minus hashed: {mean:+.4f} +- {error:.4f}"
+            if math.isfinite(error)
+            else "AUC by window: fewer than two windows have both labels, nothing to compare"
+        )
     reporter.note(f"{out / 'auc.png'}: AUC over time; {out / 'results.json'}: every number")
     return 0
 
@@ -96,6 +104,22 @@ def _introduce(reporter: Reporter, source: Source, found: Survey) -> None:
         reporter.note(f"  set aside: {sentence}")
 
 
+def _check(source: Source, config: RunConfig, found: Survey) -> None:
+    """Raises DemoError for a log on which an AUC, or that of its second half, has no meaning."""
+    if found.samples < 2 * config.window:
+        raise DemoError(
+            f"{source.name}: {found.samples:,} examples are fewer than two windows of "
+            f"{config.window:,}, and the second half would be empty",
+            f"give --rows of {2 * config.window} or more, or a smaller --window",
+        )
+    if found.positives in (0.0, 1.0):
+        raise DemoError(
+            f"{source.name}: all {found.samples:,} labels are {found.positives:.0f}, and an AUC "
+            "needs both",
+            "give another --data, or more --rows",
+        )
+
+
 def _folder(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -115,6 +139,11 @@ def _kinds(text: str) -> list[str]:
 def _config(args: argparse.Namespace) -> RunConfig:
     if args.window < args.batch:
         raise DemoError(f"--window {args.window} is below --batch {args.batch}", "raise --window")
+    if args.rows is not None and args.rows < 2 * args.window:
+        raise DemoError(
+            f"--rows {args.rows} is below two windows (--window {args.window})",
+            f"give --rows of {2 * args.window} or more, or a smaller --window",
+        )
     return RunConfig(
         dim=args.dim,
         batch=args.batch,
@@ -127,10 +156,28 @@ def _config(args: argparse.Namespace) -> RunConfig:
     )
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not positive")
+def _integer(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
+    """An argument's type: an integer within bounds."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"{text} is no integer from {least} to {most}")
+        return value
+
+    return parse
+
+
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0.0 < value <= _LARGEST_RATE:
+        raise argparse.ArgumentTypeError(f"{text} is no number above 0, up to {_LARGEST_RATE:g}")
     return value
 
 
@@ -145,16 +192,16 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", metavar="PATH", help="MovieLens folder or Criteo file; none: a generated stream")
     add("--format", choices=FORMATS, default="auto", help="of --data")
-    add("--rows", type=_positive, help="examples at most; length of the generated stream")
-    add("--epochs", type=_positive, default=d.epochs, help="trainings of each window once tested")
+    add("--rows", type=_integer(1), help="examples at most; length of the generated stream")
+    add("--epochs", type=_integer(1), default=d.epochs, help="trainings of each window once tested")
     add("--kinds", default="taco,stock", help=f"programs to run, of {','.join(KINDS)}")
-    add("--dim", type=_positive, default=d.dim, help="factors an id")
-    add("--batch", type=_positive, default=d.batch, help="examples a training step")
-    add("--window", type=_positive, default=d.window, help="examples tested before trained on")
+    add("--dim", type=_integer(1, _LARGEST_DIM), default=d.dim, help="factors an id")
+    add("--batch", type=_integer(1), default=d.batch, help="examples a training step")
+    add("--window", type=_integer(1), default=d.window, help="examples tested before trained on")
     add("--optimizer", choices=sorted(SLOTS), default=d.optimizer, help="keras.optimizers")
-    add("--learning-rate", type=float, default=d.learning_rate, help="constant")
-    add("--buckets", type=_positive, help="of the stock program; none: TACO's memory decides")
-    add("--seed", type=int, default=d.seed, help="of the generated stream and the weights")
+    add("--learning-rate", type=_rate, default=d.learning_rate, help="constant")
+    add("--buckets", type=_integer(1), help="of the stock program; none: TACO's memory decides")
+    add("--seed", type=_integer(0), default=d.seed, help="of the generated stream and the weights")
     add("--out", default="taco_demo", help="folder for auc.png and results.json")
     add("--json", action="store_true", help="print the results as JSON and nothing else")
     return parser

@@ -1,5 +1,6 @@
 """What is seen while a program trains: a live line on a terminal, plain lines elsewhere."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -71,4 +72,5 @@ class Reporter:
 
 def _facts(result: runner.Result) -> str:
     speed = f"{result.speed:,.0f} samples/s, " if result.speed else ""
-    return f"{speed}AUC {result.metrics.auc:.4f}"
+    auc = result.metrics.auc
+    return f"{speed}AUC {auc:.4f}" if math.isfinite(auc) else f"{speed}one label so far"

@@ -64,12 +64,14 @@ def _size(number: int) -> str:
     return f"{number / 2**30:,.1f} GiB" if number >= 2**30 else f"{number / 2**20:,.1f} MiB"
 
 
-def _scores(result: Result) -> tuple[str, str, str]:
-    return (
-        f"{result.metrics.auc:.4f}",
-        f"{result.second_half.auc:.4f}",
-        f"{result.metrics.log_loss:.4f}",
-    )
+def _score(score: float, sign: str = "") -> str:
+    """Four digits; "none" for the AUC of examples that have one label only."""
+    return f"{score:{sign}.4f}" if math.isfinite(score) else "none"
+
+
+def _scores(result: Result) -> tuple[str, ...]:
+    scores = (result.metrics.auc, result.second_half.auc, result.metrics.log_loss)
+    return tuple(_score(score) for score in scores)
 
 
 def _compare(ours: Result, stock: Result) -> tuple[str, ...]:
@@ -77,9 +79,9 @@ def _compare(ours: Result, stock: Result) -> tuple[str, ...]:
         return f"{a / b:.2f}x" if b else ""
 
     return (
-        f"{ours.metrics.auc - stock.metrics.auc:+.4f}",
-        f"{ours.second_half.auc - stock.second_half.auc:+.4f}",
-        f"{ours.metrics.log_loss - stock.metrics.log_loss:+.4f}",
+        _score(ours.metrics.auc - stock.metrics.auc, "+"),
+        _score(ours.second_half.auc - stock.second_half.auc, "+"),
+        _score(ours.metrics.log_loss - stock.metrics.log_loss, "+"),
         ratio(ours.speed, stock.speed),
         ratio(ours.memory.bytes, stock.memory.bytes),
         "",

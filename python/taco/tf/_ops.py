@@ -19,6 +19,7 @@ _READ_ONLY = (
     "TacoTableFind",
     "TacoTableSize",
     "TacoTableStats",
+    "TacoTableExportKeys",
     "TacoTableExport",
     "TacoTableExportSlots",
 )
@@ -59,6 +60,7 @@ for _name in (
     "TacoTableFind",
     "TacoTableSize",
     "TacoTableStats",
+    "TacoTableExportKeys",
     "TacoTableExport",
     "TacoTableExportSlots",
 ):

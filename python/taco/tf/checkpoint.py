@@ -11,6 +11,8 @@
 
 All of them call `checkpoint_files.save`, one operation for all tables, which is one consistent cut.
 What a checkpoint itself holds is a manifest for each table: the name, size and digest of its file.
+Which of these files are still of use, and who may save where, is the matter of
+`checkpoint_folder.py`; `checkpoint_hooks.py` tells it when a save begins and ends.
 """
 
 from __future__ import annotations

@@ -3,26 +3,22 @@
 A checkpoint at `prefix` owns the table files `prefix + ".data-?????-of-taco?"`. TensorFlow's
 checkpoint managers delete what matches `prefix + ".data-?????-of-?????"`, so they go with it.
 A file's name is never used twice: while a save overwrites a checkpoint of the same prefix, the old
-files stay until the new checkpoint names the new ones.
+files stay until the new checkpoint names the new ones. `checkpoint_folder` then deletes them.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 from tensorflow.python.eager import context
-from tensorflow.python.training import py_checkpoint_reader
 
-from taco.tf import _ops
+from taco.tf import _ops, checkpoint_folder
 
 if TYPE_CHECKING:
     from taco.tf.dynamic_embedding.variable import Variable
 
-# Keys in a checkpoint that hold manifests begin with this.
-KEY_PREFIX = "_TACO_TABLES/"
 # tensorflow::ResourceHandle::ANONYMOUS_NAME: a table that lives as long as its handle.
 _ANONYMOUS = "cd2c89b7-88b7-44c8-ad83-06c2a9158347"
 
@@ -40,8 +36,9 @@ def save(handles: Sequence[tf.Tensor], prefix: str | tf.Tensor) -> tf.Tensor:
     Raises:
       tf.errors.OpError: a file cannot be written; the message names it. Earlier files are intact.
     """
-    keep, delete_orphans = _files_in_use(prefix)
-    return _ops.ops().taco_tables_save(list(handles), prefix, keep, delete_orphans=delete_orphans)
+    checkpoint_folder.hold()
+    nothing = tf.zeros([0], tf.string)
+    return _ops.ops().taco_tables_save(list(handles), prefix, nothing, delete_orphans=False)
 
 
 def restore(
@@ -108,38 +105,3 @@ def _verify(variable: Variable, prefix: str | tf.Tensor, manifests: tf.Tensor) -
     for manifest in manifests:
         ops.taco_table_restore(scratch, prefix, manifest, vectors_only=True)
     ops.taco_table_clear(scratch)
-
-
-def _files_in_use(prefix: str | tf.Tensor) -> tuple[Any, bool]:
-    """Suffixes that the checkpoint now at `prefix` names, and whether others may be deleted.
-
-    In a graph the checkpoint cannot be read while the graph is built: nothing is deleted then.
-    """
-    nothing_known = (tf.zeros([0], tf.string), False)
-    if not context.executing_eagerly():
-        return nothing_known
-    path = prefix if isinstance(prefix, str) else prefix.numpy().decode()
-    if not tf.io.gfile.exists(path + ".index"):
-        return tf.zeros([0], tf.string), True
-    try:
-        suffixes = sorted(_suffixes(_manifests(path)))
-    except (tf.errors.OpError, RuntimeError, ValueError, KeyError):
-        return nothing_known  # unreadable: its files may yet be of use to somebody
-    return tf.constant(suffixes, tf.string, [len(suffixes)]), True
-
-
-def _manifests(path: str) -> Iterable[bytes]:
-    """All manifests that the checkpoint at `path` holds."""
-    reader = py_checkpoint_reader.NewCheckpointReader(path)
-    for key, dtype in reader.get_variable_to_dtype_map().items():
-        if key.startswith(KEY_PREFIX) or (dtype == tf.string and key.endswith(V1_SUFFIX)):
-            value = reader.get_tensor(key)
-            yield from value.reshape(-1).tolist() if hasattr(value, "reshape") else [value]
-
-
-def _suffixes(manifests: Iterable[bytes]) -> set[str]:
-    return {str(json.loads(manifest)["suffix"]) for manifest in manifests}
-
-
-# What tf.compat.v1.train.Saver's keys for a table end with.
-V1_SUFFIX = "/taco_table"

@@ -17,22 +17,17 @@ from tensorflow.python.framework import func_graph
 from tensorflow.python.ops import io_ops
 from tensorflow.python.saved_model import registration
 
-from taco.tf import checkpoint_files
+from taco.tf import checkpoint_files, checkpoint_folder
 
 if TYPE_CHECKING:
     from taco.tf.dynamic_embedding.variable import Variable
-
-_PACKAGE = "taco"
-_NAME = "DynamicEmbedding"
-# What TensorFlow appends to the checkpoint's prefix for the bundle of this saver.
-_PATH_SUFFIX = f"-{_PACKAGE}.{_NAME}"
 
 
 def register(table_class: Any) -> None:
     """Makes every checkpoint save objects of `table_class` with the functions below."""
     registration.register_checkpoint_saver(
-        package=_PACKAGE,
-        name=_NAME,
+        package=checkpoint_folder.PACKAGE,
+        name=checkpoint_folder.NAME,
         predicate=lambda trackable: isinstance(trackable, table_class) and trackable.checkpoint,
         save_fn=_save,
         restore_fn=_restore,
@@ -43,14 +38,14 @@ def register(table_class: Any) -> None:
 
 def key_of(object_name: str) -> str:
     """The key of a variable's manifests in a checkpoint, by its path in the object graph."""
-    return f"{checkpoint_files.KEY_PREFIX}{object_name}"
+    return f"{checkpoint_folder.KEY_PREFIX}{object_name}"
 
 
 def key_of_identity(variable: Variable) -> str:
     """A key of the same manifests that stays the same wherever the variable hangs: what a
     SavedModel's resources look for."""
     identity = variable.__dict__.setdefault("_checkpoint_identity", uuid.uuid4().hex)
-    return f"{checkpoint_files.KEY_PREFIX}id-{identity}"
+    return f"{checkpoint_folder.KEY_PREFIX}id-{identity}"
 
 
 def _save(trackables: Mapping[str, Variable], file_prefix: tf.Tensor) -> tf.Tensor:
@@ -58,12 +53,13 @@ def _save(trackables: Mapping[str, Variable], file_prefix: tf.Tensor) -> tf.Tens
 
     Args:
       trackables: variables by path in the object graph.
-      file_prefix: scalar string: the checkpoint's prefix + _PATH_SUFFIX.
+      file_prefix: scalar string: the checkpoint's prefix + BUNDLE_SUFFIX.
 
     Returns:
       file_prefix, for TensorFlow to merge.
     """
-    prefix = tf.strings.substr(file_prefix, 0, tf.strings.length(file_prefix) - len(_PATH_SUFFIX))
+    length = tf.strings.length(file_prefix) - len(checkpoint_folder.BUNDLE_SUFFIX)
+    prefix = tf.strings.substr(file_prefix, 0, length)
     variables = list({id(each): each for each in trackables.values()}.values())
     manifests = _split(
         checkpoint_files.save([handle for each in variables for handle in each.handles], prefix),

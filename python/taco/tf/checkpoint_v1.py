@@ -16,7 +16,7 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 from tensorflow.python.training.saving import saveable_object
 
-from taco.tf import checkpoint_files
+from taco.tf import checkpoint_files, checkpoint_folder
 
 if TYPE_CHECKING:
     from taco.tf.dynamic_embedding.variable import Variable
@@ -48,7 +48,7 @@ def manifest_spec(variable: Variable) -> saveable_object.SaveSpec:
     return saveable_object.SaveSpec(
         lambda: _manifests(variable),
         slice_spec="",
-        name=variable.name + checkpoint_files.V1_SUFFIX,
+        name=variable.name + checkpoint_folder.V1_SUFFIX,
         dtype=tf.string,
         device=_machine(variable),
     )

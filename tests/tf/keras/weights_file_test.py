@@ -2,6 +2,7 @@
 
 import pathlib
 import shutil
+import warnings
 
 import h5py
 import keras
@@ -9,21 +10,32 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from taco.tf.keras import Embedding
+from taco.tf.optimizers import SparseAdam
 
 IDS = np.array([[5, -1, 0], [2**62, 5, 7]])
 TARGETS = np.array([1.0, 0.0], np.float32)
 
 
-def make_model() -> keras.Model:
+OPTIMIZERS = {
+    "Adam": lambda: keras.optimizers.Adam(0.1),
+    "Ftrl": lambda: keras.optimizers.Ftrl(0.1),
+    "LossScale": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.1)),
+    "SparseAdam": lambda: SparseAdam(0.1),
+}
+
+
+def make_layers() -> list[keras.Layer]:
+    return [
+        Embedding(4, "normal", name="items"),
+        keras.layers.GlobalAveragePooling1D(name="mean"),
+        keras.layers.Dense(1, name="out"),
+    ]
+
+
+def make_model(optimizer: str = "Adam") -> keras.Model:
     keras.utils.set_random_seed(3)
-    model = keras.Sequential(
-        [
-            Embedding(4, "normal", name="items"),
-            keras.layers.GlobalAveragePooling1D(name="mean"),
-            keras.layers.Dense(1, name="out"),
-        ]
-    )
-    model.compile(keras.optimizers.Adam(0.1), "mse")
+    model = keras.Sequential(make_layers())
+    model.compile(OPTIMIZERS[optimizer](), "mse")
     model.build((None, 3))
     return model
 
@@ -61,15 +73,63 @@ def test_keras_file_continues_training_bit_for_bit(tmp_path: pathlib.Path) -> No
     assert_same(state(loaded), state(model))
 
 
-def test_weights_file_continues_training_bit_for_bit(tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("trained_before", [True, False], ids=["trained", "freshly compiled"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_weights_file_continues_training_bit_for_bit(
+    tmp_path: pathlib.Path, optimizer: str, trained_before: bool
+) -> None:
+    model = make_model(optimizer)
+    train(model)
+    model.save_weights(tmp_path / "m.weights.h5")
+    other = make_model(optimizer)
+    if trained_before:
+        train(other, shift=100)  # rows, slots and steps that must go
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        other.load_weights(tmp_path / "m.weights.h5")
+    assert int(other.optimizer.iterations.numpy()) == 2
+    assert_same(state(other), state(model))
+    np.testing.assert_array_equal(other.predict(IDS, verbose=0), model.predict(IDS, verbose=0))
+    for each in (model, other):
+        train(each, shift=1)
+    assert_same(state(other), state(model))
+
+
+def test_weights_of_a_model_that_is_not_compiled(tmp_path: pathlib.Path) -> None:
     model = make_model()
     train(model)
     model.save_weights(tmp_path / "m.weights.h5")
+    keras.utils.set_random_seed(3)
+    serving = keras.Sequential(make_layers())
+    serving.build((None, 3))
+    serving.load_weights(tmp_path / "m.weights.h5")
+    np.testing.assert_array_equal(serving.predict(IDS, verbose=0), model.predict(IDS, verbose=0))
+
+
+def test_weights_of_an_optimizer_that_has_made_no_step(tmp_path: pathlib.Path) -> None:
+    model = make_model()
+    model.optimizer.learning_rate = 0.25
+    model.save_weights(tmp_path / "m.weights.h5")
     other = make_model()
-    train(other, shift=100)  # rows that must go
-    other.load_weights(tmp_path / "m.weights.h5")
-    assert_same(state(other)[:6], state(model)[:6])
-    np.testing.assert_array_equal(other.predict(IDS, verbose=0), model.predict(IDS, verbose=0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        other.load_weights(tmp_path / "m.weights.h5")
+    assert float(other.optimizer.learning_rate.numpy()) == 0.25
+
+
+def test_stock_models_are_loaded_by_keras_untouched(tmp_path: pathlib.Path) -> None:
+    def make() -> keras.Model:
+        model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        model.compile("adam", "mse")
+        return model
+
+    model = make()
+    model.fit(np.ones((2, 3)), TARGETS, verbose=0)
+    model.save_weights(tmp_path / "m.weights.h5")
+    other = make()
+    with pytest.warns(UserWarning, match="Skipping variable loading for optimizer"):
+        other.load_weights(tmp_path / "m.weights.h5")
+    assert not other.optimizer.built
 
 
 def test_sharded_weights(tmp_path: pathlib.Path) -> None:

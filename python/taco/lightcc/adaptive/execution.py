@@ -11,13 +11,13 @@ import torch.distributed as dist
 
 from taco import _loader
 from taco.lightcc.adaptive import calibration
-from taco.lightcc.adaptive.mode import Mode, parse
+from taco.lightcc.adaptive.mode import DENSE, Mode, parse
 from taco.lightcc.adaptive.places import Levels
 from taco.lightcc.adaptive.residuals import BucketState
 from taco.lightcc.adaptive.wish import CALIBRATE
 from taco.lightcc.engine import reduction
 from taco.lightcc.engine.requests import Response
-from taco.lightcc.patterns import hierarchical, sparse_balanced, sparse_hierarchical
+from taco.lightcc.patterns import device, hierarchical, sparse_balanced, sparse_hierarchical
 from taco.lightcc.patterns.reduction import Reduction
 from taco.lightcc.patterns.sparse_list import SparseList
 from taco.lightcc.patterns.transport import CountingTransport, GroupTransport
@@ -55,8 +55,19 @@ class Executed:
     loud: bool = False
 
 
+Parts = tuple[dist.ProcessGroup | None, dist.ProcessGroup]
+"""Inside a machine, and across; on a device."""
+
+
+def _no_parts(response: Response, members: tuple[int, ...]) -> dist.ProcessGroup:
+    raise RuntimeError("no groups of parts of a process set here")
+
+
 class ModeReducer:
     """What `engine.Collectives` reduces with.
+
+    Attributes:
+        part: makes a group of some of a response's ranks, by position; set by who has the groups.
 
     Args:
         levels_of: the groups of a response's ranks.
@@ -70,6 +81,7 @@ class ModeReducer:
     ) -> None:
         self._levels_of = levels_of
         self._on_executed = on_executed
+        self.part: Callable[[Response, tuple[int, ...]], dist.ProcessGroup] = _no_parts
 
     def __call__(
         self,
@@ -99,11 +111,13 @@ class ModeReducer:
             if state is not None:
                 _flush(tensor, state)
             return
-        if tensor.device.type != "cpu" or tensor.dtype == torch.bool:
+        if tensor.dtype == torch.bool or (mode == DENSE and state is None):
             reduction.all_reduce_(group, tensor, op)
             return
         levels = self._levels_of(response)
         run = _Run(group, levels, mode, op)
+        if tensor.device.type != "cpu" and op in ("sum", "average"):
+            run.on_device = self._parts(response, group, levels, mode)
         started = time.perf_counter()
         if mode.ratio:
             done = run.topk(tensor, state or BucketState())
@@ -114,21 +128,36 @@ class ModeReducer:
             done = run.dense(tensor)
             if kept is not None and state is not None and not bool(torch.isfinite(tensor).all()):
                 state.residual = kept  # the program will leave this step out
+        if tensor.device.type == "cuda":
+            torch.cuda.current_stream().synchronize()
         seconds = time.perf_counter() - started
         if state is not None:  # a bucket: others come under any number of names
             self._on_executed(response, Executed(mode, seconds, run.sent(), **done))
+
+    def _parts(
+        self, response: Response, group: dist.ProcessGroup, levels: Levels, mode: Mode
+    ) -> Parts | None:
+        """The groups of two levels on a device; None where one level has to do."""
+        even = len({len(members) for members in levels.hosts}) == 1
+        if mode.levels > 1 and levels.deep > 1 and even:
+            own = next(members for members in levels.hosts if group.rank() in members)
+            place = own.index(group.rank())
+            peers = tuple(members[place] for members in levels.hosts)
+            return self.part(response, own), self.part(response, peers)
+        return (None, group) if mode.ratio else None
 
 
 def _flush(tensor: torch.Tensor, state: BucketState) -> torch.Tensor | None:
     """Puts what was held back into a tensor that travels dense. Returns it, if there was any."""
     if state.momentum:
-        state.prepare(tensor.numel())
+        state.prepare(tensor.numel(), tensor.device)
         assert state.velocity is not None
         state.velocity.mul_(state.momentum).add_(tensor)
         tensor.copy_(state.velocity)
     residual = state.residual
     if residual is None:
         return None
+    residual = residual.to(tensor.device)
     whole = tensor.float() + residual
     tensor.copy_(whole)
     state.residual, state.family = None, ""
@@ -136,6 +165,20 @@ def _flush(tensor: torch.Tensor, state: BucketState) -> torch.Tensor | None:
     if tensor.dtype != torch.float32:
         state.residual = whole.sub_(tensor.float()).nan_to_num_(0.0, 0.0, 0.0)
     return residual
+
+
+def _move(tensor: torch.Tensor, state: BucketState, keep_velocity: bool) -> None:
+    """Puts what was held back in another mode, which may belong to other shards, into a tensor.
+
+    In two levels a shard's velocity would be that of all ranks of the machine: it starts anew.
+    """
+    if state.residual is not None:
+        whole = tensor.float() + state.residual.to(tensor.device)
+        tensor.copy_(whole)
+        state.residual = whole.sub_(tensor.float()).nan_to_num_(0.0, 0.0, 0.0)
+    if not keep_velocity:
+        state.velocity = None
+    state.thresholds.clear()
 
 
 class _Run:
@@ -151,6 +194,7 @@ class _Run:
             GroupTransport(group, _FIRST_TAG), lambda peer: levels.level_between(rank, peer)
         )
         self._flat_bytes = 0
+        self.on_device: Parts | None = None
 
     def sent(self) -> dict[str, int]:
         """Bytes that this rank has sent, by level."""
@@ -164,7 +208,9 @@ class _Run:
 
     def dense(self, tensor: torch.Tensor) -> dict[str, Any]:
         groups = self._levels.of(self._mode.levels)
-        if groups:
+        if self.on_device is not None:
+            device.all_reduce(tensor, *self.on_device)
+        elif groups and tensor.device.type == "cpu":
             op = Reduction("sum" if self._op == "average" else self._op)
             hierarchical.all_reduce(self._transport, tensor, groups, op)
         else:
@@ -196,20 +242,18 @@ class _Run:
         ops = _loader.load_torch_ops()
         mode = self._mode
         family = str(mode.family)
-        if state.family not in ("", family):
-            # Held back in another form: it belongs to other shards. In full, it is as new.
-            if state.residual is not None:
-                tensor.add_(state.residual)
-                state.residual = None
-            state.thresholds.clear()
-        state.family = family
-        state.prepare(tensor.numel())
+        if state.family != family:
+            _move(tensor, state, keep_velocity=mode.levels == 1)
+            state.family = family
+        state.prepare(tensor.numel(), tensor.device)
         residual, velocity = state.residual, state.velocity
         assert residual is not None
         dense_sample = self._sample(tensor).clone() if mode.probe else None
 
-        def compress(shard: torch.Tensor, low: int) -> SparseList:
-            high = low + shard.numel()
+        def select(shard: torch.Tensor, low: int) -> tuple[torch.Tensor, ...]:
+            # Without what evens out the shards.
+            low, high = min(low, residual.numel()), min(low + shard.numel(), residual.numel())
+            shard = shard[: high - low]
             k = min(shard.numel(), max(1, round(shard.numel() * mode.ratio)))
             more = (
                 {"velocity": velocity[low:high], "momentum": state.momentum}
@@ -217,15 +261,26 @@ class _Run:
                 else {}
             )
             half = torch.float16 if mode.half else None
-            threshold = state.threshold(low)
-            indices, values, count = ops.topk_compress(
+            threshold = state.threshold(low, shard.device)
+            found: tuple[torch.Tensor, ...] = ops.topk_compress(
                 shard, residual[low:high], threshold, k, values_dtype=half, **more
             )
+            return found
+
+        def compress(shard: torch.Tensor, low: int) -> SparseList:
+            indices, values, count = select(shard, low)
             sent = int(count)
             return SparseList(indices[:sent], values[:sent], shard.numel())
 
         groups = self._levels.hosts if mode.levels > 1 else self._levels.singles
-        if mode.balanced and mode.levels == 1:
+        if self.on_device is not None:
+            device.all_reduce(
+                tensor,
+                *self.on_device,
+                lambda shard, low: select(shard, low)[:2],
+                ops.topk_accumulate_,
+            )
+        elif mode.balanced and mode.levels == 1:
             k = min(tensor.numel(), max(1, round(tensor.numel() * mode.ratio)))
             part = compress(tensor, 0)
             dropped = sparse_balanced.all_reduce(self._transport, part, k, tensor, add=_add)

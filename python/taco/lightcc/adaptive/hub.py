@@ -4,6 +4,7 @@ Every rank has a `Hub`. `reducer` executes what the responses say; on rank 0 `as
 training loop tells it of steps, `explain` tells people.
 """
 
+import dataclasses
 import functools
 import json
 import logging
@@ -23,8 +24,6 @@ from taco.lightcc.engine.requests import Response
 
 _log = logging.getLogger("taco.lightcc")
 
-MODES = ("", "dense", "auto")
-
 
 @dataclass(frozen=True)
 class Setup:
@@ -33,10 +32,14 @@ class Setup:
     Attributes:
         rules: for the policy.
         intra_size: ranks in a group; None: the machines are the groups.
+        cut_by_cost: whether buckets are cut by measured costs.
+        log: file for every choice; empty for none.
     """
 
     rules: Rules
     intra_size: int | None
+    cut_by_cost: bool
+    log: str
 
 
 def setup(settings: Settings, chosen: set[str]) -> Setup:
@@ -63,8 +66,12 @@ def setup(settings: Settings, chosen: set[str]) -> Setup:
         warmup=settings.light_topk_warmup,
         guarded=settings.light_topk_guard,
     )
-    own_size = "light_intra_size" in chosen
-    return Setup(rules, settings.light_intra_size if own_size else None)
+    return Setup(
+        rules,
+        settings.light_intra_size if "light_intra_size" in chosen else None,
+        rules.auto or rules.topk or settings.autotune,
+        settings.autotune_log,
+    )
 
 
 class Hub:
@@ -89,14 +96,9 @@ class Hub:
         self.reducer = ModeReducer(self.levels, self._executed)
 
     @property
-    def auto(self) -> bool:
-        """Whether modes are chosen by measurement."""
-        return self._setup.rules.auto
-
-    @property
     def measured_layout(self) -> bool:
         """Whether buckets are cut by measured costs."""
-        return self._setup.rules.auto or self._setup.rules.topk
+        return self._setup.cut_by_cost
 
     def meet(self, store: dist.Store, size: int) -> None:
         """Says where this rank is; the others' places are read when somebody asks.
@@ -171,6 +173,13 @@ class Hub:
         if len(self.notes) < 1000:
             self.notes.append(text)
         self.mark(text)
+        if self._setup.log:
+            try:
+                with open(self._setup.log, "a", encoding="utf-8") as file:
+                    file.write(text + "\n")
+            except OSError as error:
+                _log.warning("HOROVOD_AUTOTUNE_LOG=%s: %s", self._setup.log, error.strerror)
+                self._setup = dataclasses.replace(self._setup, log="")
 
     def _executed(self, response: Response, done: Executed) -> None:
         if len(self._latest) < 10_000:

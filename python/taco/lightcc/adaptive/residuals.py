@@ -37,20 +37,27 @@ class BucketState:
     half_scale: float = 1.0
     probe: tuple[torch.Tensor, torch.Tensor] | None = None
 
-    def threshold(self, low: int) -> torch.Tensor:
+    def threshold(self, low: int, device: torch.device | None = None) -> torch.Tensor:
         """TopK's state for the chunk that begins at `low`."""
         state = self.thresholds.get(low)
         if state is None:
-            state = self.thresholds[low] = torch.zeros(THRESHOLD_FIELDS, dtype=torch.float64)
+            state = self.thresholds[low] = torch.zeros(
+                THRESHOLD_FIELDS, dtype=torch.float64, device=device
+            )
         return state
 
-    def prepare(self, elements: int) -> None:
-        """Makes what is not there yet, for a bucket of so many elements."""
+    def prepare(self, elements: int, device: torch.device | None = None) -> None:
+        """Makes what is not there yet, for a bucket of so many elements; moves it where it is."""
+        for kind in ("residual", "velocity"):
+            there = getattr(self, kind)
+            if there is not None and device is not None and there.device != device:
+                setattr(self, kind, there.to(device))
+                self.thresholds.clear()
         if self.residual is None or self.residual.numel() != elements:
-            self.residual = torch.zeros(elements)
+            self.residual = torch.zeros(elements, device=device)
             self.thresholds.clear()
         if self.momentum and (self.velocity is None or self.velocity.numel() != elements):
-            self.velocity = torch.zeros(elements)
+            self.velocity = torch.zeros(elements, device=device)
 
     @property
     def empty(self) -> bool:

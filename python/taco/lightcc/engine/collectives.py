@@ -110,13 +110,15 @@ class Collectives:
         for (dtype, device), members in kinds.items():
             elements = sum(inputs[i].numel() for i in members)
             buffer = self._buffer(dtype, device, elements)
-            reduction.pack([inputs[i] for i in members], buffer)
-            self._reduce(response, group, buffer, state if len(kinds) == 1 else None)
-            reduction.unpack(buffer, [outputs[i] for i in members])
+            reduction.pack([inputs[i] for i in members], buffer, response.prescale)
+            self._reducer(response, group, buffer, response.op, state if len(kinds) == 1 else None)
+            factor = reduction.post_factor(response.op, response.postscale, group.size())
+            reduction.unpack(buffer, [outputs[i] for i in members], factor)
 
     def _reduce(
         self, response: Response, group: dist.ProcessGroup, flat: torch.Tensor, state: Any
     ) -> None:
+        """One tensor, in place, with its factors."""
         reduction.scale_(flat, response.prescale)
         if response.op == "adasum":
             adasum_(group, flat)

@@ -100,6 +100,7 @@ class Coordinator:
             while len(self._finished) < self._size and not self._stopped:
                 self._turn()
             if self._stopped:
+                self._turn()  # for those that have just come
                 self._abort(self._stopped)
         finally:
             self._close()

@@ -1,6 +1,7 @@
 """The process groups that carry data: ours alone, apart from the script's default group."""
 
 import datetime
+import hashlib
 import threading
 
 import torch
@@ -31,22 +32,28 @@ class Groups:
         self._towards = towards
         self._interface = interface
         self._timeout = datetime.timedelta(seconds=timeout)
-        self._groups: dict[tuple[int, str], dist.ProcessGroup] = {}
+        self._groups: dict[tuple[int, str, tuple[int, ...]], dist.ProcessGroup] = {}
         self._lock = threading.Lock()
 
-    def get(self, set_id: int, ranks: tuple[int, ...], device: str) -> dist.ProcessGroup:
-        """The group of a process set.
+    def get(
+        self, set_id: int, ranks: tuple[int, ...], device: str, part: bool = False
+    ) -> dist.ProcessGroup:
+        """The group of a process set, or of some of its ranks.
 
         Args:
             set_id: the set's id, never used twice in a job.
-            ranks: its members, in order; this rank is among them.
+            ranks: the members, in order; this rank is among them.
             device: "cpu" (Gloo) or "cuda" (NCCL).
+            part: whether they are not the whole set.
         """
-        key = (set_id, device)
+        key = (set_id, device, ranks if part else ())
         with self._lock:
             group = self._groups.get(key)
             if group is None:
-                store = dist.PrefixStore(f"set{set_id}/{device}", self._store)
+                name = f"set{set_id}/{device}"
+                if part:  # a job may have thousands of ranks: a digest names them
+                    name += "/" + hashlib.sha256(repr(ranks).encode()).hexdigest()[:16]
+                store = dist.PrefixStore(name, self._store)
                 make = self._nccl if device == "cuda" else self._gloo
                 group = make(store, ranks.index(self._rank), len(ranks))
                 self._groups[key] = group

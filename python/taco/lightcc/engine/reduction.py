@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import torch
 import torch.distributed as dist
 
+from taco import _loader
 from taco.lightcc.engine.exchange import exchange
 
 _OPS = {
@@ -18,6 +19,8 @@ _OPS = {
     "max": dist.ReduceOp.MAX,
     "product": dist.ReduceOp.PRODUCT,
 }
+
+_FUSED = (torch.float32, torch.float16, torch.bfloat16)
 
 # Gloo reduces these itself; others are widened on the way.
 _WIDENED = {torch.int16: torch.int32, torch.bool: torch.uint8}
@@ -91,12 +94,31 @@ def _combine_(left: torch.Tensor, right: torch.Tensor, op: str) -> None:
         left.add_(right)
 
 
-def pack(tensors: Sequence[torch.Tensor], buffer: torch.Tensor) -> None:
-    """Copies tensors, one after the other, into a flat buffer of their total size."""
+def pack(tensors: Sequence[torch.Tensor], buffer: torch.Tensor, factor: float) -> None:
+    """Copies tensors, one after the other, into a flat buffer of their total size and kind.
+
+    Args:
+        tensors: contiguous.
+        buffer: filled.
+        factor: for all of them, as in `scale_`.
+    """
+    if _fuses(buffer):
+        _loader.load_torch_ops().fuse(list(tensors), buffer, scale=factor)
+        return
     torch.cat([tensor.reshape(-1) for tensor in tensors], out=buffer)
+    scale_(buffer, factor)
 
 
-def unpack(buffer: torch.Tensor, tensors: Sequence[torch.Tensor]) -> None:
-    """The reverse of `pack`."""
+def unpack(buffer: torch.Tensor, tensors: Sequence[torch.Tensor], factor: float) -> None:
+    """The reverse of `pack`; the factor is applied on the way."""
+    if _fuses(buffer):
+        _loader.load_torch_ops().unfuse(buffer, list(tensors), scale=factor)
+        return
+    scale_(buffer, factor)
     parts = buffer.split([tensor.numel() for tensor in tensors])
     torch._foreach_copy_([tensor.view(-1) for tensor in tensors], list(parts))
+
+
+def _fuses(buffer: torch.Tensor) -> bool:
+    """Whether our own copies, which scale in the same pass, give what `scale_` gives."""
+    return buffer.device.type == "cpu" and buffer.dtype in _FUSED

@@ -288,6 +288,12 @@ class Runtime:
         device = response.tensors[0].device if response.tensors else "cpu"
         return self._groups.get(response.set_id, response.ranks, device)
 
+    def part(self, response: Response, members: tuple[int, ...]) -> dist.ProcessGroup:
+        """A group of some of a response's ranks, by position; all of them ask, in one order."""
+        ranks = tuple(response.ranks[member] for member in members)
+        device = response.tensors[0].device if response.tensors else "cpu"
+        return self._groups.get(response.set_id, ranks, device, part=True)
+
     def _failed(self, text: str) -> Exception:
         """An operation on the data failed: asks the coordinator, which knows who is gone."""
         self._link.report_failure(text)

@@ -37,6 +37,11 @@ def topology() -> Topology:
     return _topology
 
 
+def last_rank_and_size() -> tuple[int, int]:
+    """Of this process, in the job or in the one it has left last; alone if there was none."""
+    return (0, 1) if _topology is None else (_topology.rank, _topology.size)
+
+
 def is_initialized() -> bool:
     return _runtime is not None
 

@@ -24,8 +24,9 @@ _log = logging.getLogger("taco.lightcc")
 # How long rank 0 serves those that have not left when its own script is over.
 _DRAIN_SECONDS = 5.0
 
-# How many jobs this process has joined, by prefix of the store: each has a part of its own.
-_joined: Counter[str] = Counter()
+# How many jobs this process has joined, by store: each has a part of it. A round of an elastic job
+# has a store of its own, so that newcomers and the others count alike.
+_joined: Counter[places.StoreAddress | None] = Counter()
 _static_sets: list[ProcessSet] = []  # those that `init` got
 _registered = False
 
@@ -45,7 +46,8 @@ def init(
             the round has not.
 
     Raises:
-        ValueError: a process set names ranks that do not exist, or appears twice.
+        ValueError: a process set names ranks that do not exist, appears twice, or is another one on
+            another rank.
         HorovodInternalError: the other ranks cannot be reached.
     """
     global _static_sets
@@ -112,9 +114,8 @@ def _join(settings: _settings.Settings, look: Callable[[], None] | None = None) 
 
     place = places.detect(os.environ)
     store = places.open_store(place, settings.start_timeout)
-    prefix = place.store.prefix if place.store else ""
-    _joined[prefix] += 1
-    own_store = dist.PrefixStore(f"job{_joined[prefix]}", store)
+    _joined[place.store] += 1
+    own_store = dist.PrefixStore(f"job{_joined[place.store]}", store)
     found = hub.setup(settings, hub.chosen(os.environ, _settings.VARIABLES))
     adaptive = hub.Hub(found, place.rank, Place(place.hostname, place.rack or ""))
     adaptive.meet(own_store, place.size)
@@ -135,18 +136,29 @@ def _join(settings: _settings.Settings, look: Callable[[], None] | None = None) 
         look,
     )
     adaptive.mark = job.timeline.mark
+    adaptive.reducer.part = job.part
     _state.set_job(job, place, adaptive)
     global_process_set.ranks = list(range(place.size))
     if look is not None:
         job.meet(look)
-    for process_set in _static_sets:
-        if sets_of_job.fits(process_set, place.size):
-            sets_of_job.register(process_set)
+    _register_sets(job)
     if settings.timeline and settings.timeline != "DYNAMIC" and place.rank == 0:
         job.timeline.start(settings.timeline, settings.timeline_mark_cycles)
     if not _registered:
         _registered = True
         atexit.register(_leave)
+
+
+def _register_sets(job: Runtime) -> None:
+    for process_set in _static_sets:
+        if not sets_of_job.fits(process_set, job.size):
+            continue
+        try:
+            sets_of_job.register(process_set)
+        except HorovodInternalError as error:
+            if job.failure is not None:
+                raise
+            raise ValueError(f"init got other process sets on other ranks: {error}") from error
 
 
 def _check_sets(sets: Sequence[ProcessSet], size: int) -> None:

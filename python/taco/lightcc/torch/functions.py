@@ -117,8 +117,8 @@ def broadcast_optimizer_state(
     """Gives every rank the root's optimizer state and options.
 
     A rank whose optimizer has no state yet gets it too: structure and options travel as one
-    object, tensors one by one. What stands under "lightcc" in a state_dict (docs/lightcc.md) is
-    each rank's own: it does not travel, and every rank keeps what it has.
+    object, tensors one by one. What stands under "lightcc" in a state_dict (`held_back`) is each
+    rank's own: it does not travel, and every rank keeps what it has.
 
     Args:
         optimizer: the same kind over the same parameters on every rank.

@@ -100,8 +100,8 @@ class _DistributedMixin:
         state: dict[str, Any] = super().state_dict()  # type: ignore[misc]
         parts = self._reducer.residuals()
         if parts:
-            job = _state.runtime()
-            state[held_back.KEY] = held_back.pack(parts, job.rank, job.size, self._reducer.average)
+            rank, size = _state.last_rank_and_size()
+            state[held_back.KEY] = held_back.pack(parts, rank, size, self._reducer.average)
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -115,8 +115,9 @@ class _DistributedMixin:
         self._should_synchronize = True
         record = state_dict.get(held_back.KEY)
         rest = {key: value for key, value in state_dict.items() if key != held_back.KEY}
-        job = _state.runtime()
-        parts = {} if record is None else held_back.unpack(record, job.rank, job.size)
+        parts = {}
+        if record is not None:
+            parts = held_back.unpack(record, *_state.last_rank_and_size())
         super().load_state_dict(rest)  # type: ignore[misc]
         self._reducer.load_residuals(parts)
 

@@ -10,10 +10,11 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 from tensorflow.python.ops import variable_scope
 
+from taco.tf.dynamic_embedding._asked_again import check_same
 from taco.tf.dynamic_embedding._creators import KVCreator
 from taco.tf.dynamic_embedding._partition import PartitionFn, default_partition_fn
 from taco.tf.dynamic_embedding._restrict import RestrictPolicy
-from taco.tf.dynamic_embedding.variable import Variable
+from taco.tf.dynamic_embedding.variable import Variable, check_name
 
 # Tables made eagerly, by full name, as long as someone else holds them.
 _eager_tables: weakref.WeakValueDictionary[str, Variable] = weakref.WeakValueDictionary()
@@ -38,6 +39,10 @@ def get_variable(
 ) -> Variable:
     """The table of this name in the current variable scope; made, if there is none.
 
+    Asked for again, a table must be what it was when it was made: its key and value types, its dim,
+    and of the rest whatever is given and not left at its default. Initializers are compared by what
+    they draw, as far as that can be told; `init_size` is a hint only.
+
     Args:
       name: unique in its scope.
       key_dtype, value_dtype, dim, devices, partitioner, shared_name, initializer, trainable,
@@ -49,8 +54,9 @@ def get_variable(
       `tf.compat.v1.variable_scope(..., reuse=True)` or `AUTO_REUSE`.
 
     Raises:
-      ValueError: the name is taken, and the scope of a graph does not reuse; or what has it is of
-        other types or another dim.
+      TypeError: a name that is no string.
+      ValueError: the name is taken, and the scope of a graph does not reuse; or what has it is
+        another table than this one would be.
 
     Example:
 
@@ -58,6 +64,7 @@ def get_variable(
     >>> tf.nn.embedding_lookup(users, tf.constant([2**62, -1], tf.int64)).shape
     TensorShape([2, 8])
     """
+    check_name(name)
     scope = variable_scope.get_variable_scope()
     full_name = f"{scope.name}/{name}" if scope.name and not short_file_name else name
     existing = _find(full_name)
@@ -67,7 +74,23 @@ def get_variable(
                 f"Variable {full_name} already exists. Set reuse=True or "
                 "tf.compat.v1.AUTO_REUSE in its variable_scope, or give another name"
             )
-        _check_same(existing, full_name, key_dtype, value_dtype, dim)
+        if not isinstance(existing, Variable):
+            raise ValueError(
+                f"Variable {full_name} already exists, and is no dynamic embedding table"
+            )
+        check_same(
+            existing,
+            {
+                "key_dtype": tf.as_dtype(key_dtype).name,
+                "value_dtype": tf.as_dtype(value_dtype).name,
+                "dim": dim,
+                "initializer": initializer,
+                "devices": devices,
+                "trainable": trainable,
+                "checkpoint": checkpoint,
+                "restrict_policy": restrict_policy,
+            },
+        )
         return existing
     made = Variable(
         key_dtype=key_dtype,
@@ -96,20 +119,6 @@ def get_variable(
 def _graph_variables() -> dict[str, Any]:
     """The names that tf.compat.v1.get_variable knows in the current graph."""
     return variable_scope._get_default_variable_store()._vars
-
-
-def _check_same(
-    existing: Any, name: str, key_dtype: tf.DType, value_dtype: tf.DType, dim: int
-) -> None:
-    asked = (tf.as_dtype(key_dtype).name, tf.as_dtype(value_dtype).name, dim)
-    if not isinstance(existing, Variable):
-        raise ValueError(f"Variable {name} already exists, and is no dynamic embedding table")
-    has = (existing.key_dtype.name, existing.value_dtype.name, existing.dim)
-    if asked != has:
-        raise ValueError(
-            f"Variable {name} already exists with key_dtype, value_dtype, dim = {has}, and is now "
-            f"asked for with {asked}: give another name, or drop the first one (del)"
-        )
 
 
 def _find(full_name: str) -> Any:

@@ -47,20 +47,26 @@ def resolve(initializer: Any, dim: int, dtype: tf.DType, name: str) -> Native | 
         where `tf.random.set_seed` was called, and a fresh one where not.
 
     Raises:
-      ValueError: an array that is neither one value nor one row; or not an initializer at all.
+      TypeError: not an initializer at all.
+      ValueError: an array that is neither one value nor one row, or that holds what is no finite
+        `dtype`.
     """
     if initializer is None:
         return Native("zeros")
-    if isinstance(initializer, str):
-        import keras
-
-        initializer = keras.initializers.get(initializer)
-    if isinstance(initializer, type):
-        initializer = initializer()
+    initializer = _instance(initializer)
     if not callable(initializer):
         return _constant(initializer, dim, dtype)
     native = _native(initializer, dim, name)
     return native if native is not None else _drawn(initializer, dim, dtype)
+
+
+def _instance(initializer: Any) -> Any:
+    """The initializer that a name or a class stands for."""
+    if isinstance(initializer, str):
+        import keras
+
+        initializer = keras.initializers.get(initializer)
+    return initializer() if isinstance(initializer, type) else initializer
 
 
 def _constant(value: Any, dim: int, dtype: tf.DType) -> Native | Drawn:
@@ -68,15 +74,32 @@ def _constant(value: Any, dim: int, dtype: tf.DType) -> Native | Drawn:
         value = tf.get_static_value(value) if tf.get_static_value(value) is not None else value
     if tf.is_tensor(value):
         return Drawn(lambda n: tf.tile(tf.reshape(tf.cast(value, dtype), [1, dim]), [n, 1]))
-    flat = np.asarray(value, np.float64).reshape(-1)
+    try:
+        flat = np.asarray(value, np.float64).reshape(-1)
+    except (TypeError, ValueError):
+        raise TypeError(
+            "initializer must be None, a number, one row, the name of a Keras initializer, or an "
+            f"initializer of tf.keras, tf or tf.compat.v1, and is {value!r}"
+        ) from None
     if flat.size not in (1, dim):
         raise ValueError(
             f"initializer has {flat.size} values; give 1, or one for each of the {dim} of a row"
+        )
+    finite = np.isfinite(_as_type(flat, dtype))
+    if not finite.all():
+        raise ValueError(
+            f"initializer holds {flat[~finite][0]}, which is no finite {dtype.name}: every new row "
+            "would start from it"
         )
     if (flat == flat[0]).all():
         return Native(f"constant:{np.float32(flat[0])!s}" if flat[0] else "zeros")
     row = flat.reshape(1, dim)
     return Drawn(lambda n: tf.tile(tf.cast(tf.constant(row), dtype), [n, 1]))
+
+
+def _as_type(values: np.ndarray, dtype: tf.DType) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return values.astype(dtype.as_numpy_dtype)
 
 
 def _native(initializer: Any, dim: int, name: str) -> Native | None:
@@ -124,6 +147,25 @@ def _variance_scaling(initializer: Any, dim: int, name: str) -> Native:
         return Native(f"normal:0.0,{math.sqrt(variance)!r};seed={seed}")
     stddev = math.sqrt(variance) / _TRUNCATED_STDDEV
     return Native(f"truncated_normal:0.0,{stddev!r};seed={seed}")
+
+
+def describe(initializer: Any, dim: int, dtype: tf.DType, name: str) -> str | None:
+    """What a user asked for, as text: equal for two initializers that mean the same, None where
+    that cannot be told. A seed that an initializer has drawn for itself does not count.
+
+    Args, Raises: as of `resolve`.
+    """
+    initializer = _instance(initializer)
+    resolved = resolve(initializer, dim, dtype, name)
+    if isinstance(resolved, Native):
+        distribution, _, drawn = resolved.spec.partition(";seed=")
+        if not drawn:
+            return distribution
+        return f"{distribution} with seed {initializer.get_config().get('seed')}"
+    row = tf.get_static_value(initializer) if tf.is_tensor(initializer) else initializer
+    if row is None or callable(row):
+        return None
+    return str(np.asarray(row, np.float64).reshape(-1).tolist())
 
 
 def _seed(initializer: Any, name: str) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.eager import context
 
 PartitionFn = Callable[[tf.Tensor, int], tf.Tensor]
 
@@ -31,12 +33,20 @@ class Partition:
     `split` sends anything with one entry a key to the tables; `join` is its inverse.
     """
 
-    def __init__(self, keys: tf.Tensor, shard_num: int, partition_fn: PartitionFn):
-        """Partitions `keys`, a tensor of shape (n,)."""
+    def __init__(self, keys: tf.Tensor, shard_num: int, partition_fn: PartitionFn, table_name: str):
+        """Partitions `keys`, a tensor of shape (n,).
+
+        Raises:
+          TypeError, ValueError: `partition_fn` gives something else than a table for each key.
+          tf.errors.InvalidArgumentError: the same, where a graph knows only as it runs.
+        """
         self._shard_num = shard_num
         if shard_num == 1:
             return
-        self._shard = tf.reshape(tf.cast(partition_fn(keys, shard_num), tf.int32), [-1])
+        shard = partition_fn(keys, shard_num)
+        if partition_fn is not default_partition_fn:
+            shard = _checked(shard, keys, shard_num, table_name)
+        self._shard = tf.reshape(tf.cast(shard, tf.int32), [-1])
         positions = tf.range(tf.size(keys), dtype=tf.int32)
         self._positions = tf.dynamic_partition(positions, self._shard, shard_num)
 
@@ -52,3 +62,27 @@ class Partition:
             return parts[0]
         # dynamic_stitch stops at the largest position, and all of them occur.
         return tf.dynamic_stitch(self._positions, list(parts))
+
+
+def _checked(shard: Any, keys: tf.Tensor, shard_num: int, table_name: str) -> tf.Tensor:
+    """What a user's partitioner gave, if it is an integer from 0 to shard_num - 1 for each key."""
+    must = (
+        f"the partitioner of table '{table_name}' must give an integer from 0 to {shard_num - 1} "
+        "for each key, the number of its device"
+    )
+    try:
+        shard = tf.convert_to_tensor(shard)
+    except (TypeError, ValueError):
+        raise TypeError(f"{must}, and gave {type(shard).__name__}") from None
+    if not shard.dtype.is_integer:
+        raise TypeError(f"{must}, and gave {shard.dtype.name}")
+    if not tf.TensorShape([shard.shape.num_elements()]).is_compatible_with(keys.shape):
+        raise ValueError(f"{must}, and gave shape {shard.shape} for keys of shape {keys.shape}")
+    inside = tf.logical_and(shard >= 0, shard < tf.cast(shard_num, shard.dtype))
+    if not context.executing_eagerly():
+        check = tf.debugging.Assert(tf.reduce_all(inside), [must, "and gave", shard])
+        with tf.control_dependencies([check]):
+            return tf.identity(shard)
+    if not bool(tf.reduce_all(inside)):
+        raise ValueError(f"{must}, and gave {int(shard[tf.logical_not(inside)][0])}")
+    return shard

@@ -133,7 +133,12 @@ class Rows:
             return tf.concat([p[0] for p in parts], 0), tf.concat([p[1] for p in parts], 0)
 
     def size(self, index: int | None = None, name: str | None = None) -> tf.Tensor:
-        """Rows in all tables, or in table `index`: int64 scalar."""
+        """Rows in all tables, or in table `index`: int64 scalar.
+
+        Raises:
+          TypeError, IndexError: `index` is no integer, or there is no such table.
+        """
+        index = self._table_index(index)
         graph = None if context.executing_eagerly() else tf.compat.v1.get_default_graph()
         if graph is not None and graph.finalized and index in self._sizes:
             return self._sizes[index]  # a MonitoredSession's graph takes no new operation
@@ -145,7 +150,10 @@ class Rows:
         return size
 
     def stats(self, name: str | None = None) -> Any:
-        """What the tables know of themselves: rows, bytes, load, hits, probe lengths, growths.
+        """What the tables know of themselves: rows, bytes, load, hit rate, probe lengths, growths.
+
+        `hit_rate` is `hits / lookups`: of the keys looked up since the table was made, in training
+        or not, the part that was there. `clear` does not reset it.
 
         Returns:
           Eagerly: a dict for one table, a list of dicts for several. In a graph: a string tensor
@@ -274,11 +282,24 @@ class Rows:
         with tf.control_dependencies([same_rank]):
             return [tf.debugging.assert_equal(tf.shape(values), expected, message)]
 
+    def _table_index(self, index: Any) -> int | None:
+        if index is None:
+            return None
+        count = len(self.handles)
+        if isinstance(index, bool) or not hasattr(index, "__index__"):
+            raise TypeError(f"the index of a table is an integer, not {index!r}")
+        if not -count <= int(index) < count:
+            raise IndexError(
+                f"variable '{self.name}' has {count} tables, one for each device, and none of "
+                f"index {int(index)}: give one from 0 to {count - 1}, or none for the rows of all"
+            )
+        return int(index)
+
     def _keys(self, keys: Any) -> tf.Tensor:
         return to_keys(keys, self.key_dtype, self.name)
 
     def _partition(self, flat_keys: tf.Tensor) -> Partition:
-        return Partition(flat_keys, len(self.handles), self.partition_fn)
+        return Partition(flat_keys, len(self.handles), self.partition_fn, self.name)
 
     def _scatter(
         self, op: Callable[..., Any], keys: tf.Tensor, *data: tf.Tensor

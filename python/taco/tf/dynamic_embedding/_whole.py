@@ -9,6 +9,8 @@ from typing import Any, NoReturn
 
 _REMEDIES = {
     "read": "read rows with tf.nn.embedding_lookup(var, ids), or all of them with var.export()",
+    "convert": "look rows up with tf.nn.embedding_lookup(var, ids) or tf.gather(var, ids), with "
+    "axis=0 and without batch_dims; or read all of them with var.export()",
     "write": "write rows with var.upsert(keys, values), or all of them with "
     "var.import_(keys, values)",
     "add": "add to rows with var.accum(keys, old_values, new_values, exists), or train the table "
@@ -43,15 +45,15 @@ class WholeValueRefusals:
         _refuse("eval", "read")
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> NoReturn:
-        _refuse("__array__", "read")
+        _refuse("__array__", "convert")
 
     def _dense_var_to_tensor(
         self, dtype: Any = None, name: Any = None, as_ref: bool = False
     ) -> NoReturn:
-        _refuse("convert_to_tensor", "read")
+        _refuse("convert_to_tensor", "convert")
 
     def __tf_tensor__(self, dtype: Any = None, name: Any = None) -> NoReturn:
-        _refuse("convert_to_tensor", "read")
+        _refuse("convert_to_tensor", "convert")
 
     def gather_nd(self, indices: Any, name: str | None = None) -> NoReturn:
         _refuse("gather_nd", "read")

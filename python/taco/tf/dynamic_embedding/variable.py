@@ -117,10 +117,12 @@ class Variable(
           short_file_name: accepted for TFRA's programs; chooses nothing.
 
         Raises:
-          TypeError: types that no table has, a `dim` that is no integer, or a policy that is not a
+          TypeError: types that no table has, a `name` that is no string, a `dim` or `init_size`
+            that is no integer, a partitioner that cannot be called, or a policy that is not a
             `RestrictPolicy` class.
           ValueError: `dim`, `init_size` or the initializer out of range.
         """
+        check_name(name)
         self.key_dtype = tf.as_dtype(key_dtype)
         self.value_dtype = tf.as_dtype(value_dtype)
         if self.key_dtype not in _KEY_DTYPES or self.value_dtype not in _VALUE_DTYPES:
@@ -128,11 +130,16 @@ class Variable(
                 f"a table from {self.key_dtype.name} to {self.value_dtype.name} is not supported: "
                 "keys are int64 or int32, values float32, bfloat16 or float16"
             )
-        dim = _integer(dim)
+        dim, init_size = _integer(dim, "dim"), _integer(init_size, "init_size")
         if not 1 <= dim <= _MAX_DIM:
             raise ValueError(f"dim must be between 1 and {_MAX_DIM}, and is {dim}")
         if init_size < 0:
             raise ValueError(f"init_size must not be negative, and is {init_size}")
+        if partitioner is not None and not callable(partitioner):
+            raise TypeError(
+                "partitioner must be a function (keys, number of tables) -> the table of each key, "
+                f"not {type(partitioner).__name__}"
+            )
         if kv_creator is not None and not isinstance(kv_creator, KVCreator):
             raise TypeError(f"kv_creator must be a KVCreator, not {type(kv_creator).__name__}")
         name = _unused_name(name)
@@ -141,7 +148,7 @@ class Variable(
         self.partition_fn = partitioner or default_partition_fn
         self.shared_name = name if shared_name in _NO_SHARED_NAME else shared_name
         self.checkpoint = checkpoint
-        self.init_size = int(init_size)
+        self.init_size = init_size
         self.kv_creator = kv_creator or CuckooHashTableCreator()
         self.bp_v2 = bp_v2
         self.short_file_name = short_file_name
@@ -356,18 +363,26 @@ def _refuse_xla(name: str) -> None:
 
 @functools.cache
 def _install_hooks() -> None:
-    """Teaches TensorFlow's sparse lookups, and its and Keras's optimizers, about tables: once, when
-    the first table is made. A program without tables runs both untouched."""
+    """Teaches TensorFlow's sparse lookups and savers, and its and Keras's optimizers, about tables:
+    once, when the first table is made. A program without tables runs all of them untouched."""
+    from taco.tf import checkpoint_hooks
     from taco.tf.optimizers import hooks
 
     _sparse_hook.install(Variable)
+    checkpoint_hooks.install()
     hooks.install()
 
 
-__all__ = ["GraphKeys", "Variable"]
+def check_name(name: Any) -> None:
+    """Raises TypeError unless `name` is a string."""
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a table must be a string, and is {name!r}")
 
 
-def _integer(dim: Any) -> int:
-    if isinstance(dim, bool) or not hasattr(dim, "__index__"):
-        raise TypeError(f"dim must be an integer, and is {dim!r}")
-    return int(dim)
+def _integer(value: Any, what: str) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{what} must be an integer, and is {value!r}")
+    return int(value)
+
+
+__all__ = ["GraphKeys", "Variable", "check_name"]

@@ -22,6 +22,7 @@ if _keras.backend.backend() != "tensorflow":
 from taco.tf.keras import atomic_saves as _atomic_saves
 from taco.tf.keras import integer_input as _integer_input
 from taco.tf.keras import object_graph as _object_graph
+from taco.tf.keras import optimizer_state as _optimizer_state
 from taco.tf.keras.embedding import Embedding
 from taco.tf.keras.weight import TableSnapshot, TableWeight
 
@@ -31,3 +32,4 @@ save_atomically = _atomic_saves.save_atomically
 _atomic_saves.install()
 _integer_input.install()
 _object_graph.install()
+_optimizer_state.install()

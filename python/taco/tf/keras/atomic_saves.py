@@ -18,7 +18,7 @@ from keras.src.saving import saving_lib
 from keras.src.utils import file_utils
 
 from taco.tf.keras import _temporary
-from taco.tf.keras.weight import TableWeight
+from taco.tf.keras.weight import has_table
 
 
 def install() -> None:
@@ -32,7 +32,7 @@ def install() -> None:
 def _wrapped(stock: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(stock)
     def save(model: Any, filepath: Any, *args: Any, **kwargs: Any) -> None:
-        if not _has_table(model) or not _is_one_local_file(filepath, args, kwargs):
+        if not has_table(model) or not _is_one_local_file(filepath, args, kwargs):
             stock(model, filepath, *args, **kwargs)
             return
         with save_atomically(filepath) as temporary:
@@ -40,10 +40,6 @@ def _wrapped(stock: Callable[..., None]) -> Callable[..., None]:
 
     save._taco_stock = stock  # type: ignore[attr-defined]
     return save
-
-
-def _has_table(model: Any) -> bool:
-    return any(isinstance(each, TableWeight) for each in getattr(model, "weights", ()))
 
 
 def _is_one_local_file(filepath: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import keras
@@ -70,15 +71,15 @@ class Embedding(keras.layers.Layer):
         lora_rank: int | None = None,
         **kwargs: Any,
     ):
-        if isinstance(embeddings_initializer, int):
+        if isinstance(embeddings_initializer, numbers.Integral):
             raise TypeError(
                 f"embeddings_initializer is {embeddings_initializer}. taco.tf.keras.Embedding has "
                 f"no input_dim: write Embedding({embeddings_initializer}) for "
                 f"keras.layers.Embedding({output_dim}, {embeddings_initializer})"
             )
         _refuse(embeddings_constraint, lora_rank, kwargs)
-        if not isinstance(output_dim, int) or isinstance(output_dim, bool) or output_dim <= 0:
-            raise ValueError(f"output_dim must be a positive integer, and is {output_dim!r}")
+        output_dim = _integer(output_dim, "output_dim", 1)
+        init_size = _integer(init_size, "init_size", 0)
         key_dtype = tf.as_dtype(key_dtype).name
         if key_dtype not in _KEY_DTYPES:
             raise ValueError(f"key_dtype must be int64 or int32, and is {key_dtype}")
@@ -168,6 +169,11 @@ class Embedding(keras.layers.Layer):
 
     def _refuse_unless_integer(self, dtype: Any) -> None:
         dtype = tf.as_dtype(dtype)
+        if dtype == tf.bool:
+            raise TypeError(
+                f"layer '{self.name}' takes integer ids, and was given bool: a mask in place of "
+                "ids? If its values are meant, cast them to int64"
+            )
         if not dtype.is_integer:
             raise TypeError(
                 f"layer '{self.name}' takes integer ids, and was given {dtype.name}, which rounds "
@@ -253,6 +259,13 @@ class Embedding(keras.layers.Layer):
         return ids.reshape(-1), tf.cast(rows, self.variable_dtype)
 
 
+def _integer(value: Any, what: str, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < least:
+        kind = "a positive integer" if least else "an integer, 0 or more"
+        raise ValueError(f"{what} must be {kind}, and is {value!r}")
+    return int(value)
+
+
 def _refuse(constraint: Any, lora_rank: Any, kwargs: dict[str, Any]) -> None:
     """Arguments of keras.layers.Embedding that a table cannot honour."""
     if "input_dim" in kwargs:
@@ -266,7 +279,11 @@ def _refuse(constraint: Any, lora_rank: Any, kwargs: dict[str, Any]) -> None:
             "keras.layers.UnitNormalization after the layer"
         )
     if lora_rank:
-        raise ValueError("LoRA is not supported by a dynamic table, which has no fixed matrix")
+        raise ValueError(
+            "LoRA is not supported by a dynamic table, which has no matrix to factor: leave "
+            "lora_rank out. To adapt rows that stay as they are, give this layer trainable=False "
+            "and add the output of a second Embedding"
+        )
 
 
 def _pin_seed(config: Any, initializer: Any) -> None:

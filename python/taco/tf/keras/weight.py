@@ -155,3 +155,8 @@ class TableWeight(backend.Variable):
         self, proto: saved_object_graph_pb2.SavedObject, options: Any = None
     ) -> None:
         self._table._write_object_proto(proto, options)
+
+
+def has_table(model: Any) -> bool:
+    """Whether there is a table among the weights of `model`."""
+    return any(isinstance(each, TableWeight) for each in getattr(model, "weights", ()))

@@ -142,8 +142,7 @@ def _apply(
                 continue
             if id(table) not in pending.keys:
                 slices = tables.as_slices(grads[i], table)
-                pending.keys[id(table)] = tf.reshape(slices.indices, [-1])
-                grads[i] = tf.reshape(slices.values, [-1, table.dim])
+                pending.keys[id(table)], grads[i] = slices.indices, slices.values
             if clips:
                 pending.keys[id(table)], grads[i] = tables.sum_duplicates(
                     pending.keys[id(table)], grads[i]

@@ -33,17 +33,43 @@ def without_tables(variables: Iterable[Any]) -> list[Any]:
 
 
 def as_slices(gradient: Any, table: Any) -> tf.IndexedSlices:
-    """The gradient of a table: rows under their keys.
+    """The gradient of a table: values (n, dim) under their keys (n,).
+
+    Args:
+      gradient: IndexedSlices with one row of values for each index.
+      table: whose gradient it is.
 
     Raises:
-      TypeError: a dense gradient, which does not say whose rows it has.
+      TypeError: a dense gradient, which does not say whose rows it has; or indices that are no
+        integers.
+      ValueError: there is not one row of `dim` values for each index.
     """
-    if isinstance(gradient, tf.IndexedSlices):
-        return gradient
-    raise TypeError(
-        f"the gradient of table '{table.name}' must be tf.IndexedSlices (values and keys), as "
-        f"GradientTape.gradient and tf.gradients give it, not {type(gradient).__name__}"
-    )
+    if not isinstance(gradient, tf.IndexedSlices):
+        raise TypeError(
+            f"the gradient of table '{table.name}' must be tf.IndexedSlices (values and keys), as "
+            f"GradientTape.gradient and tf.gradients give it, not {type(gradient).__name__}"
+        )
+    keys = tf.convert_to_tensor(gradient.indices)
+    values = tf.convert_to_tensor(gradient.values)
+    if not keys.dtype.is_integer:
+        raise TypeError(
+            f"the gradient of table '{table.name}' has {keys.dtype.name} indices: they must be its "
+            "keys, which are integers"
+        )
+    if not values.shape.is_compatible_with(keys.shape.concatenate([table.dim])):
+        raise ValueError(
+            f"the gradient of table '{table.name}' has values of shape {values.shape} for indices "
+            f"of shape {keys.shape}: give one row of {table.dim} values for each index"
+        )
+    return tf.IndexedSlices(_rows(values), tf.reshape(keys, [-1]), gradient.dense_shape)
+
+
+def _rows(values: tf.Tensor) -> tf.Tensor:
+    """`values` as a matrix whose rows are those that it had: where a graph does not know their
+    length, the operation that takes them checks it."""
+    if values.shape.rank == 2:
+        return values
+    return tf.reshape(values, tf.concat([[-1], tf.shape(values)[-1:]], 0))
 
 
 def merge(gradients: Sequence[Any], variables: Sequence[Any]) -> tuple[list[Any], list[Any]]:

@@ -89,8 +89,7 @@ def apply(
     Returns:
       The operation in a graph, None eagerly.
     """
-    keys = tf.reshape(tf.cast(keys, table.key_dtype), [-1])
-    values = tf.reshape(values, [-1, table.dim])
+    keys = tf.cast(keys, table.key_dtype)
     if values.dtype not in _GRADIENT_TYPES:
         values = tf.cast(values, tf.float32)
     numbers = update.numbers()
