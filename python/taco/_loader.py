@@ -287,6 +287,10 @@ def _load_torch_ops_once() -> Any:
         said = str(error.__cause__ or error)  # PyTorch puts a sentence of its own before it
         message = explain(path, said, torch.__version__, "PyTorch")
         raise LibraryLoadError(message, path=str(path)) from error
+    if torch.version.cuda is not None:  # no other build has CUDA tensors
+        from taco.lightcc import cuda
+
+        cuda.register()
     return torch.ops.taco
 
 

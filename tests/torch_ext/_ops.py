@@ -39,8 +39,9 @@ def fields(state: torch.Tensor) -> dict[str, float]:
 
 
 def gradient(n: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Normal noise, the same for the same seed."""
-    return torch.randn(n, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    """Normal noise, the same for the same seed on every device."""
+    noise = torch.randn(n, generator=torch.Generator().manual_seed(seed), device="cpu")
+    return noise.to(torch.get_default_device(), dtype)
 
 
 def same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -62,7 +62,8 @@ def test_what_is_sent_and_what_stays_is_what_came(dtype, values_dtype):
     came, sent = torch.zeros(n, dtype=torch.float64), torch.zeros(n, dtype=torch.float64)
     for step in range(100):
         generator = torch.Generator().manual_seed(step)
-        grad = (torch.randint(-64, 65, (n,), generator=generator) / 64).to(dtype)
+        whole = torch.randint(-64, 65, (n,), generator=generator, device="cpu")
+        grad = (whole / 64).to(residual.device, dtype)
         came += grad.double()
         indices, values, _, _ = compress(grad, residual, state, k, values_dtype=values_dtype)
         assert values.dtype == values_dtype
