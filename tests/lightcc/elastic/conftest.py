@@ -21,22 +21,29 @@ import os, sys
 os.execve("/bin/sh", ["sh", "-c", sys.argv[-1]], {{"PATH": os.environ["PATH"]}})
 """
 
-_PROLOGUE = """
-import os, signal, sys
+_IMPORTS = """
 import torch
 import taco.lightcc.torch as hvd
 
 torch.set_num_threads(1)
-hvd.init()
 """
 
 
 @pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A job of one rank."""
-    for name in list(os.environ):
+def unlaunched() -> Iterator[None]:
+    """No launcher's variables; whatever becomes of them is undone."""
+    kept = dict(os.environ)
+    for name in kept:
         if name.startswith(LAUNCHERS):
-            monkeypatch.delenv(name)
+            del os.environ[name]
+    yield
+    os.environ.clear()
+    os.environ |= kept
+
+
+@pytest.fixture
+def alone(unlaunched: None) -> Iterator[None]:
+    """A job of one rank."""
     hvd.init()
     yield
     hvd.shutdown()
@@ -44,17 +51,21 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def taco_run(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`taco_run(options, program)` runs a program after `hvd.init()`.
+    """`taco_run(options, program)` runs a program after `hvd.init()`, or what `init` says.
 
-    Hosts of any name are this one. The program's first argument is a folder for it.
+    Hosts of any name are this one. The program's first argument is a folder for it. What `first`
+    says comes before everything else.
     """
     rsh = tmp_path / "fake_rsh"
     rsh.write_text(_FAKE_RSH.format(python=sys.executable))
     rsh.chmod(0o755)
 
-    def run(options: list[str], program: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        options: list[str], program: str, init: str = "hvd.init()", first: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         script = tmp_path / "program.py"
-        script.write_text(_PROLOGUE + textwrap.dedent(program))
+        parts = ["import os, signal, sys", first, _IMPORTS, init, textwrap.dedent(program)]
+        script.write_text("\n".join(parts))
         env = {name: text for name, text in os.environ.items() if not name.startswith(LAUNCHERS)}
         path = os.pathsep.join(filter(None, [PYTHON_ROOT, env.get("PYTHONPATH", "")]))
         return subprocess.run(

@@ -15,7 +15,9 @@ model = torch.nn.Linear(3, 1)
 if os.path.exists(f"{folder}/first"):
     model = torch.nn.Linear(3, 1)  # a newcomer's is another one
 optimizer = hvd.DistributedOptimizer(
-    torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), model.named_parameters()
+    torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
+    model.named_parameters(),
+    groups=GROUPS,
 )
 state = hvd.elastic.TorchState(model, optimizer, batch=0)
 resets = []
@@ -68,8 +70,9 @@ def ends(done):
     }
 
 
-def program(at):
-    return f"STEPS = {STEPS}\n{TRAIN}\n{at}\nassert train(state) == 'done'\nreport()\n"
+def program(at, groups=None):
+    head = f"STEPS, GROUPS = {STEPS}, {groups}\n"
+    return f"{head}{TRAIN}\n{at}\nassert train(state) == 'done'\nreport()\n"
 
 
 def check(done, host, resets):
@@ -92,17 +95,36 @@ def at(state):
     assert "was killed by SIGKILL; its host is left out" in done.stderr
 
 
-def test_a_host_that_comes_back_does_not_bring_its_empty_state(taco_run):
+def test_a_host_that_comes_back_gets_the_state_and_the_process_sets(taco_run):
+    """In the second round the second set has no rank, and the first one is the whole job."""
     at = """
 def at(state):
+    for each in first, second:
+        if hvd.size() == 1 and each is second:
+            try:
+                each.included()
+            except ValueError as error:
+                assert "the job has ranks 0 to 0 now, and not [1]" in str(error), error
+            else:
+                raise AssertionError("there is no rank 1")
+        elif each.included():
+            assert hvd.allreduce(torch.tensor(3.0), op=hvd.Sum, process_set=each) == 3.0
     if state.batch == 5 and host == "a":
         os.kill(os.getpid(), signal.SIGKILL)
     while state.batch == 8 and len(resets) == 1:
         state.check_host_updates()
 """
     cooldown = ["--blacklist-cooldown-range", "1", "2"]
-    done = taco_run(["-np", "2", "--min-np", "1", "-H", "a:1,b:1", *cooldown], program(at))
-    check(done, "b", None)
+    done = taco_run(
+        ["-np", "2", "--min-np", "1", "-H", "a:1,b:1", *cooldown],
+        program(at),
+        init="""
+first, second = hvd.ProcessSet([0]), hvd.ProcessSet([1])
+hvd.init(process_sets=[first, second])
+""",
+    )
+    check(done, "b", [1, 2])
+    check(done, "a", [])
 
 
 def test_what_was_not_committed_is_done_again(taco_run):
@@ -118,12 +140,17 @@ def at(state):
 
 
 def test_hosts_come_and_go(taco_run, tmp_path):
+    """The newcomers make their groups while the others wait; one dies before it gets there."""
     (tmp_path / "hosts").write_text("a:1\n")
+    first = """
+if os.environ["HOROVOD_HOSTNAME"] == "c":
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
     at = """
 def at(state):
     if state.batch == 5 and hvd.size() == 1:
         open(f"{folder}/first", "w").close()
-        hosts("a:1\\nb:1\\n")
+        hosts("a:1\\nc:1\\nb:1\\n")
         while True:
             state.check_host_updates()
     if state.batch == 8 and hvd.size() == 2:
@@ -134,8 +161,9 @@ def at(state):
 """
     script = f"cat {tmp_path}/hosts"
     options = ["-np", "1", "--min-np", "1", "--max-np", "2", "--host-discovery-script", script]
-    done = taco_run(options, program(at))
+    done = taco_run(options, program(at, groups=2), first=first)
     check(done, "a", [2, 1])
+    assert "c:0 was killed by SIGKILL, before all ranks of the round had met" in done.stderr
     assert "b" not in ends(done)  # it was sent away
 
 

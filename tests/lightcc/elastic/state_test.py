@@ -1,8 +1,11 @@
 """Saving, restoring and sharing, with one rank."""
 
+import copy
+
 import pytest
 import taco.lightcc.torch as hvd
 import torch
+from taco.lightcc.torch import functions
 from taco.lightcc.torch.elastic import ElasticSampler, State, TorchState
 from taco.lightcc.torch.elastic import state as states
 
@@ -122,14 +125,77 @@ def test_callbacks_come_with_each_reset():
     assert called == ["a", "b"]
 
 
-def test_a_reset_has_buckets_cut_again(model):
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    optimizer = hvd.DistributedOptimizer(optimizer, model.named_parameters())
-    state = TorchState(model, optimizer)
-    optimizer._reducer._recorded = 2
-    state.on_reset()
-    assert optimizer._reducer._recorded == 0
-    assert len(optimizer._reducer._buckets) == 2
+class PerRank(torch.optim.SGD):
+    """An optimizer with something in its state_dict that is each rank's own."""
+
+    own = None
+
+    def state_dict(self):
+        state = super().state_dict()
+        return state if self.own is None else state | {"lightcc": {"residual": self.own}}
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self.own = state["lightcc"]["residual"] if "lightcc" in state else None
+
+
+@pytest.fixture
+def share(monkeypatch):
+    """`share(handler, rank)` shares state as that rank would; rank 0 comes first."""
+    sent = []
+
+    def broadcast_object(obj, *_):
+        if functions._state.runtime().rank == 0:
+            sent.append(copy.deepcopy(obj))
+        return sent[0]
+
+    def broadcast_(tensor, root, name, process_set):
+        if functions._state.runtime().rank == 0:
+            sent.append(tensor.clone())
+        else:
+            tensor.copy_(sent[1 + int(name.rpartition(".")[2])])
+
+    monkeypatch.setattr(functions, "broadcast_object", broadcast_object)
+    monkeypatch.setattr(functions, "broadcast_", broadcast_)
+
+    def run(handler, rank):
+        monkeypatch.setattr(functions._state.runtime(), "rank", rank)
+        handler.sync()
+
+    return run
+
+
+def test_what_is_each_ranks_own_is_not_shared(model, share):
+    """Rank 0 and a rank that stayed keep theirs; a newcomer gets none. The rest is rank 0's."""
+    models = [copy.deepcopy(model) for _ in range(3)]
+    optimizers = [
+        PerRank(each.parameters(), lr=0.1 + i, momentum=0.9) for i, each in enumerate(models)
+    ]
+    train(models[0], optimizers[0], 2)
+    optimizers[0].own, optimizers[1].own = torch.ones(3), torch.full((3,), 5.0)
+    for rank, optimizer in enumerate(optimizers):
+        share(states.OptimizerStateHandler(optimizer), rank)
+    for optimizer in optimizers[1:]:
+        assert optimizer.param_groups[0]["lr"] == 0.1
+        buffers = [state["momentum_buffer"].tolist() for state in optimizer.state.values()]
+        assert buffers == [s["momentum_buffer"].tolist() for s in optimizers[0].state.values()]
+    assert optimizers[0].own.tolist() == [1.0, 1.0, 1.0]
+    assert optimizers[1].own.tolist() == [5.0, 5.0, 5.0]
+    assert optimizers[2].own is None
+
+
+def test_what_is_each_ranks_own_is_restored_under_another_rank(model, monkeypatch):
+    optimizer = PerRank(model.parameters(), lr=0.1)
+    optimizer.own = torch.ones(3)
+    handler = states.OptimizerStateHandler(optimizer)
+    optimizer.own = torch.zeros(3)
+    monkeypatch.setattr(states, "rank", lambda: 4)
+    loaded = []
+    monkeypatch.setattr(optimizer, "load_state_dict", loaded.append)
+    handler.reset()
+    handler.restore()
+    assert loaded[0]["lightcc"] == {"residual": loaded[0]["lightcc"]["residual"], "rank": 4}
+    assert loaded[0]["lightcc"]["residual"].tolist() == [1.0, 1.0, 1.0]
 
 
 def test_programs_may_bring_handlers_of_their_own(monkeypatch):

@@ -68,6 +68,13 @@ def test_all_ranks_hear_the_same_order(job):
     assert orders[0] == orders[1]
 
 
+def test_stopping_tells_why_and_waits_for_nobody(job):
+    job.links[0].submit(barrier("b"))
+    job.coordinator.stop("rank 2 never came")
+    assert [job.hear(rank) for rank in range(2)] == ["rank 2 never came"] * 2
+    assert job.coordinator.join(LIMIT_S)
+
+
 @pytest.mark.parametrize(
     "data",
     [

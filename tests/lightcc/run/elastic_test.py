@@ -171,6 +171,20 @@ def test_the_book_keeps_the_order_in_which_hosts_came():
     assert book.available() == [Host("c", 1)]
 
 
+def test_a_host_that_failed_comes_back_behind_those_that_have_the_state():
+    clock = Clock()
+    book = HostBook((1.0, 1.0), clock)
+    found = [Host("a", 1), Host("b", 1), Host("c", 1)]
+    book.take(found)
+    book.blacklist("a")
+    book.blacklist("never seen")
+    book.take(found)
+    assert book.available() == [Host("b", 1), Host("c", 1)]
+    clock.now += 2.0
+    book.take(found)
+    assert book.available() == [Host("b", 1), Host("c", 1), Host("a", 1)]
+
+
 def test_a_blacklisted_host_stays_out_for_good_without_a_cooldown():
     clock = Clock()
     book = HostBook(None, clock)

@@ -14,6 +14,9 @@ ADDED, REMOVED, MIXED = "added", "removed", "mixed"
 class HostBook:
     """Keeps the hosts in the order in which they came, so that ranks move as little as possible.
 
+    A host that failed comes last from then on: its new ranks are without state, and rank 0's state
+    is that of all.
+
     Args:
         cooldown: least and most seconds for which a host that failed is left out; the time doubles
             with each failure. None: for good.
@@ -41,7 +44,9 @@ class HostBook:
         self._found = {**kept, **slots}
 
     def blacklist(self, name: str) -> None:
-        """Leaves a host out: one of its ranks failed."""
+        """Leaves a host out, and moves it to the end: one of its ranks failed."""
+        if name in self._found:
+            self._found[name] = self._found.pop(name)
         count = self._failures[name] = self._failures.get(name, 0) + 1
         until = float("inf")
         if self._cooldown:

@@ -6,7 +6,8 @@ the job's store, by keys below `taco/elastic/` (`rejoin` is the workers' half):
 
     update/G           launcher: the hosts changed in round G: added, removed or mixed. Workers
                        should commit, leave round G and ask for the next one
-    failed/G           launcher: JSON, place to cause, of the ranks that failed in round G
+    failed/G           launcher: JSON, place to cause, of the ranks that failed in round G. Workers
+                       that still wait for those in `hvd.init()` ask for the next one
     ready/G/PLACE      worker: it has left round G, and waits for the next one
     assign/G/PLACE     launcher: JSON, the environment variables of this place in round G, or
                        `exit`: there is no rank for it, the worker ends with status 0

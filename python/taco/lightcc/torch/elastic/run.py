@@ -2,8 +2,6 @@
 
 import functools
 import logging
-import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,16 +9,12 @@ import torch
 
 from taco.lightcc import _settings
 from taco.lightcc.engine.errors import HorovodInternalError, HostsUpdatedInterrupt
-from taco.lightcc.run.rejoin import Rejoin
-from taco.lightcc.torch import basics
+from taco.lightcc.torch import basics, rounds
 from taco.lightcc.torch._submit import Max
 from taco.lightcc.torch.allreduce import allreduce
 from taco.lightcc.torch.elastic.state import State
 
 _log = logging.getLogger("taco.lightcc")
-
-# The launcher gives up first, and says why.
-_MARGIN = 60.0
 
 
 def run(func: Callable[..., Any]) -> Callable[..., Any]:
@@ -47,13 +41,13 @@ def run(func: Callable[..., Any]) -> Callable[..., Any]:
         if not settings.elastic:
             state.sync()
             return func(state, *args, **kwargs)
-        client = Rejoin(os.environ, settings.elastic_timeout + _MARGIN)
+        client = rounds.connect(settings)
         state.watch(client.updated)
         try:
             return _repeat(
                 lambda: func(state, *args, **kwargs),
                 state,
-                lambda: _next_round(client),
+                lambda: basics.next_round(client),
                 _Vote(),
             )
         finally:
@@ -134,19 +128,3 @@ class _Vote:
             )
         self._newcomer = False
         return bool(shares)
-
-
-def _next_round(client: Rejoin) -> None:
-    """Leaves the job, waits for the next round, and joins it; exits if there is no place in it."""
-    while True:
-        basics.shutdown()
-        if not client.next():
-            sys.exit(0)
-        # Each round has a part of the store of its own, and newcomers count from there.
-        basics._joined = 0
-        try:
-            basics.init()
-        except HorovodInternalError as error:
-            _log.warning("this round did not come about: %s", error)
-        else:
-            return

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from taco.lightcc.engine.errors import HostsUpdatedInterrupt
+from taco.lightcc.torch import held_back
 from taco.lightcc.torch.basics import rank
 from taco.lightcc.torch.elastic.sampler import ElasticSampler
 from taco.lightcc.torch.functions import (
@@ -211,7 +212,10 @@ class ModelStateHandler(_StateDictHandler):
 
 
 class OptimizerStateHandler(_StateDictHandler):
-    """Of an optimizer, also a DistributedOptimizer."""
+    """Of an optimizer, also a DistributedOptimizer.
+
+    What TopK holds back is each rank's own: it is saved and restored with the rest, and not shared.
+    """
 
     def _share(self) -> None:
         broadcast_optimizer_state(self.value, root_rank=0)
@@ -219,13 +223,11 @@ class OptimizerStateHandler(_StateDictHandler):
     def reset(self) -> None:
         """Buckets are cut anew, together with ranks that have none yet."""
         reducer = getattr(self.value, "_reducer", None)
-        if reducer is None:
-            return
-        reducer.reset()
-        if not reducer._fixed:
-            reducer._buckets = reducer._single()
-            reducer._index()
-            reducer._recorded = 0
+        if reducer is not None:
+            reducer.restart()
+        if held_back.KEY in self._saved:
+            record = self._saved[held_back.KEY]
+            self._saved[held_back.KEY] = held_back.carried_over(record, rank())
 
 
 class SamplerStateHandler(_StateDictHandler):
