@@ -306,3 +306,33 @@ if rank == 0:
 def test_a_report_that_cannot_be_written_harms_nothing(ranks) -> None:
     done = ranks(1, "hvd.shutdown()", TACO_REPORT="/nowhere/at/all.json")
     assert "TACO_REPORT" in done.stderr + done.stdout
+
+
+def test_buckets_are_cut_anew_when_rank_0_wants_it(ranks) -> None:
+    ranks(
+        2,
+        _WORLD
+        + """
+from taco.lightcc.torch import _state
+
+optimizer = hvd.DistributedOptimizer(
+    torch.optim.SGD(model.parameters(), lr=0.05), model.named_parameters()
+)
+if rank == 0:
+    wanted = iter([False] * 6 + [True] + [False] * 1000)
+    _state.adaptive().policy.wants_layout = lambda: next(wanted)
+layouts = []
+optimizer._reducer._lay_out = (
+    lambda lay_out: lambda: (layouts.append(step), lay_out())
+)(optimizer._reducer._lay_out)
+for step in range(20):
+    optimizer.zero_grad()
+    loss_of(model, data(step, rank)).backward()
+    optimizer.step()
+same_everywhere(model)
+assert len(layouts) == 2 and hvd.allgather_object(layouts)[0] == layouts, layouts
+""",
+        LIGHT_TOPK_ALLREDUCE="1",
+        LIGHT_TOPK_THRESHOLD="64",
+        LIGHT_TOPK_RATIO="0.05",
+    )

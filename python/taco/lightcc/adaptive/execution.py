@@ -14,7 +14,7 @@ from taco.lightcc.adaptive import calibration
 from taco.lightcc.adaptive.mode import DENSE, Mode, parse
 from taco.lightcc.adaptive.places import Levels
 from taco.lightcc.adaptive.residuals import BucketState
-from taco.lightcc.adaptive.wish import CALIBRATE
+from taco.lightcc.adaptive.wish import CALIBRATE, RECUT
 from taco.lightcc.engine import reduction
 from taco.lightcc.engine.requests import Response
 from taco.lightcc.patterns import device, hierarchical, sparse_balanced, sparse_hierarchical
@@ -106,7 +106,9 @@ class ModeReducer:
             tensor.copy_(torch.tensor(numbers))
             reduction.all_reduce_(group, tensor, "sum")
             return
-        mode = parse(response.mode)
+        if state is not None:
+            state.recut |= response.mode.endswith(RECUT)
+        mode = parse(response.mode.removesuffix(RECUT))
         if group.size() == 1 or tensor.numel() == 0:
             if state is not None:
                 _flush(tensor, state)

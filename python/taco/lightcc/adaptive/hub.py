@@ -20,6 +20,7 @@ from taco.lightcc.adaptive.execution import Executed, ModeReducer
 from taco.lightcc.adaptive.explanation import Explanation, explain
 from taco.lightcc.adaptive.places import Levels, Place, levels_of
 from taco.lightcc.adaptive.policy import Policy, Rules, bucket_cost
+from taco.lightcc.adaptive.wish import CALIBRATE, RECUT, understand
 from taco.lightcc.engine.requests import Response
 
 _log = logging.getLogger("taco.lightcc")
@@ -144,8 +145,13 @@ class Hub:
     def assign(self, response: Response) -> str:
         """On rank 0: the mode of an allreduce. Flat and dense if the policy fails, and says so."""
         assert self.policy is not None
+        if response.mode == CALIBRATE:
+            return CALIBRATE
         try:
-            return self.policy.assign(response)
+            mode = self.policy.assign(response)
+            # A rank that has joined would not read it.
+            can_recut = understand(response.mode).gradient and not response.joined
+            return mode + RECUT if can_recut and self.policy.wants_layout() else mode
         except Exception:
             _log.exception("the mode of %s could not be chosen: flat", response.names[0])
             return ""

@@ -26,6 +26,7 @@ class BucketState:
         thresholds: by first element of a shard's chunk: TopK's state.
         family: the mode in which these came about, as text.
         half_scale: power of two that the values are multiplied with before they travel as float16.
+        recut: whether rank 0 wants buckets cut anew.
         probe: sums over a sample of the elements, of what was sent and of the dense result.
     """
 
@@ -35,6 +36,7 @@ class BucketState:
     thresholds: dict[int, torch.Tensor] = field(default_factory=dict)
     family: str = ""
     half_scale: float = 1.0
+    recut: bool = False
     probe: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def threshold(self, low: int, device: torch.device | None = None) -> torch.Tensor:

@@ -12,6 +12,9 @@ from taco.lightcc.adaptive.mode import Mode, parse
 CALIBRATE = "calibrate"
 """The mode of the allreduce that measures; its tensor holds `Costs.numbers()` afterwards."""
 
+RECUT = ";recut"
+"""Behind the mode of a response: who executes it cuts its buckets anew after the next step."""
+
 _WORD = "gradient"
 
 

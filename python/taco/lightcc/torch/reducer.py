@@ -308,6 +308,11 @@ class GradientReducer:
             self._recorded += 1
             if self._recorded == _RECORDED_STEPS:
                 self._lay_out()
+            elif any(bucket.state.recut for bucket in self._buckets):
+                # All ranks have read it in the same answers: after the next step, by its arrivals.
+                self._recorded = _RECORDED_STEPS - 1
+                for bucket in self._buckets:
+                    bucket.state.recut = False
         self.reset()
 
     def reset(self) -> None:
