@@ -16,6 +16,8 @@ export BAZEL_FLAGS ?=
 ARGS ?=
 # Progress is for people: a log would hold thousands of lines of it.
 quiet := --ui_event_filters=-info $(shell [ -t 2 ] || echo --noshow_progress)
+# What `make bench` measures: one or both; ARGS go to each.
+BENCH ?= embedding lightcc
 # How long `make soak` keeps each fuzz test and each long test going.
 TACO_SOAK_SECONDS ?= 600
 
@@ -60,8 +62,16 @@ soak: ## the long fuzz, property and race tests (TACO_SOAK_SECONDS each, 600)
 	@TACO_SOAK_SECONDS=$(TACO_SOAK_SECONDS) $(python) tools/run_tests.py --soak
 
 .PHONY: bench
-bench: demo-libraries ## our speed beside its peers', in one run
+bench: $(addprefix bench-,$(BENCH)) ## our speed beside its peers', in one run (BENCH="embedding lightcc")
+
+.PHONY: bench-embedding
+bench-embedding: demo-libraries
 	@$(python) -m benchmarks.embedding $(ARGS)
+
+.PHONY: bench-lightcc
+bench-lightcc: libraries
+	@$(setup) bench venv-bench
+	@$(python) -m benchmarks.lightcc $(ARGS)
 
 .PHONY: wheel
 wheel: ## one wheel with every library inside, into dist/

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Pins requirements/run.in, torch.in and dev.in: `make lock`. One lock serves Python 3.10 to 3.13.
+# Pins requirements/*.in but peers.in: `make lock`. One lock serves Python 3.10 to 3.13.
 set -eu
 cd "$(dirname "$0")/.."
 python=.venv/bin/python
 "$python" -m uv --version >/dev/null 2>&1 || "$python" -m pip install -q uv
-for purpose in run torch dev; do
+for purpose in run torch dev bench horovod; do
   "$python" -m uv pip compile --quiet --universal --python-version 3.10 --upgrade --annotation-style line \
     --custom-compile-command "make lock" "requirements/$purpose.in" -o "requirements/$purpose.lock"
 done

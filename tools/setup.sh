@@ -4,13 +4,17 @@
 #   build       Bazel, a C++17 compiler, Python with venv
 #   test        googletest, Google Benchmark, iproute2
 #   soak        clang 14 with libFuzzer
+#   bench       iproute2
 #   venv-run    .venv with requirements/run.lock, this checkout's taco linked into it
 #   venv-torch  .venv with requirements/torch.lock too
 #   venv-dev    .venv with requirements/dev.lock too
+#   venv-bench  .venv with requirements/torch.lock and bench.lock too
+#   horovod     what the build of Horovod needs beside .venv: make, Python's headers
 #   buildifier  build/npm with buildifier
 #
 # What is there already is left alone, so a second run touches neither the network nor the disk.
-# As root, or where sudo works, missing Debian packages are installed; elsewhere they are named.
+# As root, or where sudo works, missing Debian packages are installed; elsewhere they are named, those
+# of all pieces at once.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -35,7 +39,7 @@ wanted=()
 need() {
   local package=$1
   shift
-  "$@" >/dev/null 2>&1 || wanted+=("$package")
+  [[ " ${wanted[*]} " == *" $package "* ]] || "$@" >/dev/null 2>&1 || wanted+=("$package")
 }
 
 has_bazel() {
@@ -58,6 +62,11 @@ has_venv() {
   [ -x "$VENV/bin/python" ] || "$(find_python)" -c 'import ensurepip, venv'
 }
 
+# Whether python3-venv is of no use: the module is there, or the python3 that is there is too old or too new.
+needs_no_venv() {
+  has_venv || { has python3 && ! find_python; }
+}
+
 install_packages() {
   [ ${#wanted[@]} -gt 0 ] || return 0
   local as_root=()
@@ -78,34 +87,54 @@ install_packages() {
   wanted=()
 }
 
-setup_build() {
+# needs_PIECE: the Debian packages of a piece.
+needs_build() {
   [ "$(uname -sm)" = "Linux x86_64" ] || die "TACO builds on x86-64 Linux; this is $(uname -sm)."
   need bazel-bootstrap has_bazel
   need g++ has g++
   need python3 has python3
-  install_packages
+  need python3-venv needs_no_venv
+}
+
+setup_build() {
   find_python >/dev/null ||
     die "TensorFlow 2.21 has wheels for Python 3.10 to 3.13, and none of these is here" \
       "(${PYTHON:-python3} is $("${PYTHON:-python3}" --version 2>&1)). Install one, then: make PYTHON=/path/to/python3.11 ..."
-  need python3-venv has_venv
-  install_packages
   has_venv || die "$(find_python) lacks the venv module; install the venv package of that Python."
   g++ -march=x86-64-v2 -E -x c++ /dev/null >/dev/null 2>&1 ||
     die "g++ does not know -march=x86-64-v2: GCC 11 or newer is needed, this is $(g++ -dumpversion)."
 }
 
-setup_test() {
+needs_test() {
   need libgtest-dev test -e /usr/include/gtest/gtest.h
   need libgmock-dev test -e /usr/include/gmock/gmock.h
   need libbenchmark-dev test -e /usr/include/benchmark/benchmark.h
   need iproute2 has tc # network namespaces, joined by links of a given speed
-  install_packages
 }
 
-setup_soak() {
+needs_bench() {
+  need iproute2 has tc # network namespaces, joined by links of a given speed
+}
+
+needs_soak() {
   need clang-14 has clang-14
   need libclang-rt-14-dev test -e /usr/lib/llvm-14/lib/clang/14.0.6/lib/linux/libclang_rt.fuzzer-x86_64.a
-  install_packages
+}
+
+has_python_headers() {
+  local python=$VENV/bin/python
+  [ -x "$python" ] || python=$(find_python)
+  "$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'
+}
+
+needs_horovod() {
+  need g++ has g++
+  need make has make
+  need python3-dev has_python_headers
+}
+
+setup_horovod() {
+  has_python_headers || die "$("$VENV/bin/python" --version) of $VENV lacks Python.h; install the headers of that Python."
 }
 
 # setup_venv PURPOSE: installs requirements/PURPOSE.lock, unless that very file is installed already.
@@ -131,21 +160,29 @@ link_checkout() {
   chmod +x "$command"
 }
 
+has_buildifier() {
+  grep -qs "\"version\": \"$BUILDIFIER\"" build/npm/node_modules/@bazel/buildifier/package.json
+}
+
+needs_buildifier() {
+  has_buildifier || need npm has npm
+}
+
 setup_buildifier() {
-  local folder=build/npm/node_modules/@bazel/buildifier
-  grep -qs "\"version\": \"$BUILDIFIER\"" "$folder/package.json" && return
-  need npm has npm
-  install_packages
+  has_buildifier && return
   say "installing buildifier $BUILDIFIER into build/npm"
   mkdir -p build/npm
   npm install --silent --no-audit --no-fund --no-save --prefix build/npm "@bazel/buildifier@$BUILDIFIER"
 }
 
 for piece; do
+  if declare -F "needs_$piece" >/dev/null; then "needs_$piece"; fi
+done
+install_packages
+for piece; do
   case $piece in
     build) setup_build ;;
-    test) setup_test ;;
-    soak) setup_soak ;;
+    test | soak | bench) ;; # packages alone
     venv-run) # one command a line: in a list joined by && a failure inside would not end the script
       setup_venv run
       link_checkout
@@ -160,6 +197,13 @@ for piece; do
       setup_venv dev
       link_checkout
       ;;
+    venv-bench)
+      setup_venv run
+      setup_venv torch
+      setup_venv bench
+      link_checkout
+      ;;
+    horovod) setup_horovod ;;
     buildifier) setup_buildifier ;;
     *) die "$0: no piece $piece" ;;
   esac

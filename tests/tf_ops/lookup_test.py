@@ -32,6 +32,7 @@ def test_int32_keys_are_widened_with_their_sign():
     np.testing.assert_array_equal(gather(table, keys), rows)
     exported, _ = ops().taco_table_export(table, K=tf.int32, dim=4)
     assert set(exported.numpy().tolist()) == set(keys.tolist())
+    assert set(ops().taco_table_export_keys(table, K=tf.int32).numpy()) == set(keys.tolist())
 
 
 @pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16, tf.float16])
@@ -141,8 +142,12 @@ def test_an_error_names_the_table():
 def test_stats_count_lookups_and_hits():
     table = make_table()
     upsert(table, [1, 2], np.ones((2, 4)))
+    assert stats(table)["hit_rate"] == 0
     gather(table, [1, 2, 3, 4])
     found = stats(table)
     assert (found["rows"], found["lookups"], found["hits"]) == (2, 4, 2)
+    assert found["hit_rate"] == 0.5
+    ops().taco_table_find(table, np.array([1, 2, 1, 2], np.int64), tf.zeros([0]), dim=4)
+    assert stats(table)["hit_rate"] == 0.75
     assert (found["dim"], found["dtype"], found["key_dtype"]) == (4, "float", "int64")
     assert found["bytes"] >= found["payload_bytes"] > 0

@@ -32,6 +32,7 @@ OP_NAMES = [
     "TacoTableUpsert",
     "TacoTableAccum",
     "TacoTableRemove",
+    "TacoTableExportKeys",
     "TacoTableExport",
     "TacoTableExportSlots",
     "TacoTableApply",

@@ -75,6 +75,15 @@ def test_rows_slots_scalars_frequencies_and_steps_come_back(tmp_path, optimizer)
     assert_same(table, restored)  # training goes on as if nothing had happened
 
 
+def test_a_table_comes_back_whatever_bytes_its_name_holds(tmp_path):
+    name = b'"\\\n\xff \xc3'  # no UTF-8
+    table = trained(table_name=name)
+    [manifest] = save([table], tmp_path / "x")
+    restored = make_table(table_name=name)
+    restore(restored, tmp_path / "x", manifest)
+    assert_same(table, restored)
+
+
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
 def test_two_byte_values_and_every_key_come_back(tmp_path, dtype):
     table = make_table(value_dtype=dtype)

@@ -36,6 +36,7 @@ def test_static_shapes(table):
     assert ops().taco_table_size(table).shape == []
     assert ops().taco_table_stats(table).shape == []
     assert ops().taco_version().shape == []
+    assert ops().taco_table_export_keys(table).shape.as_list() == [None]
     exported = ops().taco_table_export(table, dim=4)
     assert [t.shape.as_list() for t in exported] == [[None], [None, 4]]
     slots = ops().taco_table_export_slots(table, dim=4)

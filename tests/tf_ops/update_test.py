@@ -119,12 +119,15 @@ def test_export_gives_every_row_once():
     exported, values = (tensor.numpy() for tensor in ops().taco_table_export(table, dim=2))
     assert sorted(exported.tolist()) == sorted(keys.tolist())
     np.testing.assert_array_equal(values, np.stack([exported, -exported], axis=1))
+    alone = ops().taco_table_export_keys(table)
+    assert sorted(alone.numpy().tolist()) == sorted(keys.tolist())
 
 
 def test_export_of_an_empty_table_has_its_shapes():
     table = make_table()
     keys, values = ops().taco_table_export(table, dim=4)
     assert (keys.shape, values.shape) == ((0,), (0, 4))
+    assert ops().taco_table_export_keys(table).shape == (0,)
     slots = ops().taco_table_export_slots(table, dim=4).slots
     assert slots.shape == (0, 0, 4)
 

@@ -11,6 +11,7 @@
 #include "tensorflow/core/platform/path.h"
 #include "tensorflow/core/platform/random.h"
 #include "tf_ops/embedding/ops/status_adapter.h"
+#include "tf_ops/embedding/table/manifest.h"
 
 namespace taco {
 namespace ops {
@@ -20,26 +21,13 @@ constexpr char kAlphabet[] = "0123456789abcdefghijklmnopqrstuvwxyz";
 constexpr int kAlphabetSize = sizeof(kAlphabet) - 1;
 constexpr char kTemporary[] = ".tmp";
 
-// '*' stands for one character of the alphabet.
-constexpr char kPattern[] = ".data-*****-of-taco*";
-
-bool InAlphabet(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
-
 }  // namespace
-
-bool IsTableSuffix(absl::string_view suffix) {
-  if (suffix.size() != sizeof(kPattern) - 1) return false;
-  for (size_t i = 0; i < suffix.size(); ++i) {
-    if (kPattern[i] == '*' ? !InAlphabet(suffix[i]) : suffix[i] != kPattern[i]) return false;
-  }
-  return true;
-}
 
 std::string NewSuffix(tensorflow::Env* env, const std::string& prefix, int index,
                       const std::set<std::string>& taken) {
   for (;;) {
     uint64_t random = tensorflow::random::New64();
-    std::string suffix = kPattern;
+    std::string suffix(embedding::kTableSuffix);
     for (char& c : suffix) {
       if (c != '*') continue;
       c = kAlphabet[random % kAlphabetSize];
@@ -60,7 +48,7 @@ void DeleteOrphans(tensorflow::Env* env, const std::string& prefix,
     absl::string_view suffix = child;
     if (!absl::ConsumePrefix(&suffix, stem)) continue;
     absl::ConsumeSuffix(&suffix, kTemporary);
-    if (!IsTableSuffix(suffix) || keep.count(std::string(suffix)) != 0) continue;
+    if (!embedding::IsTableSuffix(suffix) || keep.count(std::string(suffix)) != 0) continue;
     env->DeleteFile(tensorflow::io::JoinPath(folder, child)).IgnoreError();
   }
 }

@@ -5,7 +5,8 @@
 //   <prefix>.data-x7k2q-of-taco0.tmp    the same while it is being written
 //
 // TensorFlow names the shards of a checkpoint <prefix>.data-00000-of-00001, and its checkpoint
-// managers delete <prefix>.data-?????-of-?????: our files go with the checkpoint.
+// managers delete <prefix>.data-?????-of-?????: our files go with the checkpoint. manifest.h has
+// the pattern.
 #ifndef TF_OPS_EMBEDDING_OPS_CHECKPOINT_FILES_H_
 #define TF_OPS_EMBEDDING_OPS_CHECKPOINT_FILES_H_
 
@@ -14,16 +15,12 @@
 #include <string>
 
 #include "absl/status/status.h"
-#include "absl/strings/string_view.h"
 #include "tensorflow/core/platform/env.h"
 #include "tf_ops/embedding/table/initializer.h"
 #include "tf_ops/embedding/table/table_file.h"
 
 namespace taco {
 namespace ops {
-
-// Whether `suffix` has the form above, without ".tmp".
-bool IsTableSuffix(absl::string_view suffix);
 
 // A suffix for table `index` of a save that is not in `taken` and under which `prefix` has no file.
 std::string NewSuffix(tensorflow::Env* env, const std::string& prefix, int index,

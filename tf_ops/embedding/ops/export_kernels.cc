@@ -1,4 +1,5 @@
-// Kernels that give the whole table as tensors: TacoTableExport, TacoTableExportSlots.
+// Kernels that give the whole table as tensors: TacoTableExportKeys, TacoTableExport,
+// TacoTableExportSlots.
 #include <cstring>
 #include <memory>
 
@@ -33,6 +34,7 @@ void Scatter(const RowLayout& layout, const uint8_t* row, int64_t i, const Colum
   const embedding::RowHeader* header = RowLayout::Header(row);
   if (columns.keys32 != nullptr) columns.keys32[i] = static_cast<int32_t>(header->key);
   if (columns.keys64 != nullptr) columns.keys64[i] = header->key;
+  if (columns.values == nullptr) return;
   std::memcpy(columns.values + i * layout.vector_bytes, RowLayout::Vector(row),
               layout.vector_bytes);
   if (columns.freq == nullptr) return;
@@ -48,18 +50,21 @@ void Scatter(const RowLayout& layout, const uint8_t* row, int64_t i, const Colum
 class ExportKernel final : public OpKernel {
  public:
   explicit ExportKernel(OpKernelConstruction* ctx)
-      : OpKernel(ctx), with_slots_(ctx->num_outputs() > 2) {
-    OP_REQUIRES_OK(ctx, ctx->GetAttr("dim", &dim_));
+      : OpKernel(ctx), with_values_(ctx->num_outputs() > 1), with_slots_(ctx->num_outputs() > 2) {
     OP_REQUIRES_OK(ctx, ctx->GetAttr("K", &key_dtype_));
+    if (!with_values_) return;
+    OP_REQUIRES_OK(ctx, ctx->GetAttr("dim", &dim_));
     OP_REQUIRES_OK(ctx, ctx->GetAttr("V", &value_dtype_));
   }
 
   void Compute(OpKernelContext* ctx) override {
     TablePtr table;
     OP_REQUIRES_OK(ctx, GetTable(ctx, &table));
-    OP_REQUIRES_OK(ctx, CheckDim(*table, dim_));
     OP_REQUIRES_OK(ctx, CheckKeyDtype(*table, key_dtype_));
-    OP_REQUIRES_OK(ctx, CheckValueDtype(*table, value_dtype_, "attribute V"));
+    if (with_values_) {
+      OP_REQUIRES_OK(ctx, CheckDim(*table, dim_));
+      OP_REQUIRES_OK(ctx, CheckValueDtype(*table, value_dtype_, "attribute V"));
+    }
     const std::unique_ptr<embedding::Snapshot> snapshot = table->table()->BeginSnapshot();
     Columns columns;
     OP_REQUIRES_OK(ctx, Allocate(ctx, *snapshot, &columns));
@@ -85,6 +90,7 @@ class ExportKernel final : public OpKernel {
     } else {
       columns->keys64 = static_cast<int64_t*>(tensor->data());
     }
+    if (!with_values_) return absl::OkStatus();
     TF_RETURN_IF_ERROR(ctx->allocate_output(1, TensorShape({rows, dim_}), &tensor));
     columns->values = static_cast<uint8_t*>(tensor->data());
     if (!with_slots_) return absl::OkStatus();
@@ -100,6 +106,7 @@ class ExportKernel final : public OpKernel {
     return absl::OkStatus();
   }
 
+  const bool with_values_;
   const bool with_slots_;
   int64_t dim_;
   tensorflow::DataType key_dtype_;
@@ -109,6 +116,7 @@ class ExportKernel final : public OpKernel {
 }  // namespace
 
 void RegisterExportKernels() {
+  REGISTER_KERNEL_BUILDER(Name("TacoTableExportKeys").Device(tensorflow::DEVICE_CPU), ExportKernel);
   REGISTER_KERNEL_BUILDER(Name("TacoTableExport").Device(tensorflow::DEVICE_CPU), ExportKernel);
   REGISTER_KERNEL_BUILDER(Name("TacoTableExportSlots").Device(tensorflow::DEVICE_CPU),
                           ExportKernel);

@@ -33,7 +33,9 @@ class ApplyKernel final : public OpKernel {
     OP_REQUIRES_OK(ctx, CheckRowsAnyDtype(*table, ctx->input(1), grads, "grads"));
     embedding::OptimizerStep step;
     OP_REQUIRES_OK(ctx, GetStep(ctx, 3, 4, &step));
-    PoolExecutor executor(ctx, keys.size());
+    // The core keeps a small batch on this thread. But an optimizer's first step may lay all of a
+    // large table's rows out anew, however few keys it has.
+    PoolExecutor executor(ctx, PoolExecutor::kMinParallelRows);
     OP_REQUIRES_OK(ctx, ToTensorFlow(table->table()->Apply(keys.data(), keys.size(), grad_type_,
                                                            grads.data(), spec_, step, &executor)));
   }
@@ -53,7 +55,8 @@ class SetOptimizerKernel final : public OpKernel {
   void Compute(OpKernelContext* ctx) override {
     TablePtr table;
     OP_REQUIRES_OK(ctx, GetTable(ctx, &table));
-    OP_REQUIRES_OK(ctx, ToTensorFlow(table->table()->SetOptimizer(spec_, drop_slots_)));
+    PoolExecutor executor(ctx, table->table()->size());
+    OP_REQUIRES_OK(ctx, ToTensorFlow(table->table()->SetOptimizer(spec_, drop_slots_, &executor)));
   }
 
  private:

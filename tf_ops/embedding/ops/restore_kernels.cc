@@ -6,17 +6,20 @@
 #include "absl/strings/str_format.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tf_ops/embedding/ops/checkpoint_files.h"
-#include "tf_ops/embedding/ops/json_object.h"
 #include "tf_ops/embedding/ops/pool_executor.h"
 #include "tf_ops/embedding/ops/registration.h"
 #include "tf_ops/embedding/ops/status_adapter.h"
 #include "tf_ops/embedding/ops/table_resource.h"
+#include "tf_ops/embedding/table/json_object.h"
+#include "tf_ops/embedding/table/manifest.h"
 #include "tf_ops/embedding/table/table_file.h"
 
 namespace taco {
 namespace ops {
 namespace {
 
+using embedding::JsonObject;
+using embedding::Manifest;
 using embedding::OptimizerSpec;
 using embedding::RowLayout;
 using embedding::TableFileReader;
@@ -99,7 +102,7 @@ class RestoreKernel final : public OpKernel {
     tensorflow::tstring json;
     OP_REQUIRES_OK(ctx, GetScalar<tensorflow::tstring>(ctx, 2, "manifest", &json));
     Manifest manifest;
-    OP_REQUIRES_OK(ctx, Manifest::FromJson(json, &manifest));
+    OP_REQUIRES_OK(ctx, ToTensorFlow(Manifest::FromJson(json, &manifest)));
     const std::string file = std::string(prefix) + manifest.suffix;
     OP_REQUIRES_OK(ctx, Verify(ctx->env(), *table, manifest, file));
     OP_REQUIRES_OK(ctx, Import(ctx, *table, manifest, file));

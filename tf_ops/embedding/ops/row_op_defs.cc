@@ -27,6 +27,12 @@ absl::Status AccumShape(InferenceContext* c) {
   return c->Merge(c->input(1), c->input(3), &unused);
 }
 
+absl::Status ExportKeysShape(InferenceContext* c) {
+  TF_RETURN_IF_ERROR(HandleShape(c));
+  c->set_output(0, c->Vector(InferenceContext::kUnknownDim));
+  return absl::OkStatus();
+}
+
 absl::Status ExportShape(InferenceContext* c) {
   TF_RETURN_IF_ERROR(HandleShape(c));
   int64_t dim;
@@ -145,6 +151,19 @@ Erases rows. Absent keys are ignored.
 table: scalar handle.
 keys: any shape.
 erased: scalar: how many rows went.
+)doc");
+
+  REGISTER_OP("TacoTableExportKeys")
+      .Input("table: resource")
+      .Output("keys: K")
+      .Attr("K: {int32, int64} = DT_INT64")
+      .SetIsStateful()
+      .SetShapeFn(ExportKeysShape)
+      .Doc(R"doc(
+Gives the keys of all rows that there are at one moment, in no particular order.
+
+table: scalar handle.
+keys: [n].
 )doc");
 
   REGISTER_OP("TacoTableExport")

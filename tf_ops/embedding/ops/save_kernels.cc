@@ -9,10 +9,10 @@
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/platform/path.h"
 #include "tf_ops/embedding/ops/checkpoint_files.h"
-#include "tf_ops/embedding/ops/json_object.h"
 #include "tf_ops/embedding/ops/registration.h"
 #include "tf_ops/embedding/ops/status_adapter.h"
 #include "tf_ops/embedding/ops/table_resource.h"
+#include "tf_ops/embedding/table/manifest.h"
 #include "tf_ops/embedding/table/snapshot.h"
 #include "tf_ops/embedding/table/table_file.h"
 
@@ -63,7 +63,7 @@ class TableSaver {
   bool done() const { return snapshot_ == nullptr; }
 
   std::string ManifestJson() const {
-    Manifest manifest;
+    embedding::Manifest manifest;
     manifest.suffix = suffix_;
     manifest.rows = rows_;
     manifest.digest = writer_.digest();

@@ -9,17 +9,20 @@
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/resource_mgr.h"
 #include "tf_ops/embedding/ops/build_info.h"
-#include "tf_ops/embedding/ops/json_object.h"
 #include "tf_ops/embedding/ops/pool_executor.h"
 #include "tf_ops/embedding/ops/registration.h"
 #include "tf_ops/embedding/ops/status_adapter.h"
 #include "tf_ops/embedding/ops/table_resource.h"
+#include "tf_ops/embedding/table/json_object.h"
+#include "tf_ops/embedding/table/manifest.h"
 
 namespace taco {
 namespace ops {
 namespace {
 
 using embedding::InitializerSpec;
+using embedding::JsonObject;
+using embedding::Manifest;
 using embedding::TableOptions;
 using tensorflow::OpKernel;
 using tensorflow::OpKernelConstruction;
@@ -69,19 +72,6 @@ class TableKernel final : public OpKernel {
     if (container_.resource_manager() != nullptr) return absl::OkStatus();
     TF_RETURN_IF_ERROR(container_.Init(manager, def(), /*use_node_name_as_default=*/true));
     if (options_.name.empty()) options_.name = container_.name();
-    return absl::OkStatus();
-  }
-
-  // A new table each time, that lives as long as its handle.
-  absl::Status MakeUnnamed(OpKernelContext* ctx) const {
-    TableResource* created = nullptr;
-    TF_RETURN_IF_ERROR(Create(&created));
-    Tensor* handle;
-    TF_RETURN_IF_ERROR(ctx->allocate_output(0, {}, &handle));
-    handle->scalar<tensorflow::ResourceHandle>()() =
-        tensorflow::ResourceHandle::MakeRefCountingHandle(
-            created, ctx->device()->name(),
-            {{value_dtype_, tensorflow::PartialTensorShape({-1, options_.dim})}});
     return absl::OkStatus();
   }
 
@@ -201,6 +191,7 @@ std::string StatsJson(const TableResource& resource) {
       .Add("shrinks", stats.shrinks)
       .Add("lookups", stats.lookups)
       .Add("hits", stats.hits)
+      .Add("hit_rate", stats.hit_rate)
       .Add("inserts", stats.inserts)
       .Add("erases", stats.erases)
       .Add("simd", std::string(embedding::SimdLevel()))

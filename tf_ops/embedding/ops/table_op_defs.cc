@@ -54,7 +54,6 @@ table: scalar handle.
 container: where the resource lives; empty: the default container.
 shared_name: the resource's name; empty: the node's name. Handles of one name share one table. With
   TensorFlow's name for anonymous resources each run makes a table that lives as long as its handle.
-  TensorFlow's name for anonymous resources: a new table each time, freed with its handle.
 table_name: what the rows' initial values depend on, with the initializer's seed and the key;
   empty: the resource's name. Give it where they must be the same after tf.saved_model.load, which
   changes shared_name.
@@ -101,7 +100,10 @@ Describes a table in JSON. Walks the index: O(rows).
 table: scalar handle.
 stats: scalar, a JSON object: name, key_dtype, dtype, dim, initializer, optimizer, slots (their
   names), scalars, rows, bytes, payload_bytes, index_bytes, free_rows, load, mean_probe, max_probe,
-  growths, shrinks, lookups, hits, inserts, erases, simd.
+  growths, shrinks, lookups, hits, hit_rate, inserts, erases, simd. lookups counts the keys, once
+  for each time, that TacoTableGather and TacoTableFind were asked for since the table was made
+  (clearing it does not reset that), hits those that were there, and hit_rate is their ratio, 0
+  before the first.
 )doc");
 
   REGISTER_OP("TacoTableClear")

@@ -16,7 +16,9 @@ class Executor {
   virtual int parallelism() const = 0;
 
   // Runs task(0) ... task(count - 1), each once, in any order and on any thread, and returns when
-  // all have returned. The caller's thread may take part. Tasks never wait for one another.
+  // all have returned. The caller's thread may take part, in these tasks and in nothing else. Tasks
+  // never wait for one another. The caller may hold locks that other threads wait for, so Run must
+  // come to an end without them.
   virtual void Run(int64_t count, const std::function<void(int64_t)>& task) = 0;
 };
 

@@ -108,7 +108,8 @@ using UpdateRowFn = void (*)(void* vector, float* slots, const float* grad, int 
 // The fastest kernel that this CPU runs. Never null for a kind but kNone and kLamb.
 UpdateRowFn GetUpdateRow(const OptimizerSpec& spec, ValueType type);
 
-// LAMB in two passes, as its trust ratio needs a norm over all touched rows.
+// LAMB in two passes, as its trust ratio needs a norm over all touched rows. Between them a row is
+// in no state that anybody else may see.
 // First pass: decays the weights (weight_decay), updates m and v, writes the direction to update
 // (dim), adds the squares of the weights and of the direction to *weight_sq and *update_sq.
 // The second pass is AddScaled by -lr * ratio, where ratio is sqrt(weight_sq / update_sq) over all

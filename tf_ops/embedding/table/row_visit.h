@@ -46,12 +46,24 @@ class RowVisitor {
   template <typename OnMiss, typename Write>
   void Visit(const int64_t* keys, int64_t count, const OnMiss& on_miss, const Write& write);
 
+  // The same, where the caller holds the locks of all the keys' shards. The places stay good until
+  // it lets go of them.
+  template <typename OnMiss, typename Write>
+  void VisitHeld(const int64_t* keys, int64_t count, const OnMiss& on_miss, const Write& write) {
+    VisitBlocks(keys, 0, count, LockSet::OfKeys(keys, count, group_locks_), on_miss, write);
+  }
+
  private:
   // Taking a group's locks is a percent of the work on so many keys; a reader waits for a part of
   // a millisecond (longer where rows are long).
   static constexpr int64_t kKeysPerHold = 2048;
   // The index lines of a block and what the caller reads for it fit into the first-level cache.
   static constexpr int64_t kKeysPerBlock = 512;
+
+  // Keys first ... end - 1, the locks of their shards being held.
+  template <typename OnMiss, typename Write>
+  void VisitBlocks(const int64_t* keys, int64_t first, int64_t end, const LockSet& held,
+                   const OnMiss& on_miss, const Write& write);
 
   static LocateFn GetLocate();
   void Locate(const int64_t* keys, int64_t n, const LockSet& held);
@@ -72,18 +84,24 @@ void RowVisitor::Visit(const int64_t* keys, int64_t count, const OnMiss& on_miss
     const int64_t end = std::min(count, hold + kKeysPerHold);
     const LockSet held = LockSet::OfKeys(keys + hold, end - hold, group_locks_);
     const ExclusiveLocks locks(&impl_->locks, held);
-    for (int64_t first = hold; first < end; first += kKeysPerBlock) {
-      const int64_t n = std::min(end - first, kKeysPerBlock);
-      Locate(keys + first, n, held);
-      for (int64_t i = 0; i < n; ++i) {
-        if (places_[i].body != nullptr) continue;
-        const uint64_t hash = HashKey(keys[first + i]);
-        places_[i] = on_miss(first + i, impl_->ShardOfHash(hash), hash);
-      }
-      std::fill_n(places_ + n, kAhead, places_[n - 1]);
-      if (in_snapshot_) Preserve(keys + first, n);
-      write(Block{first, n, places_});
+    VisitBlocks(keys, hold, end, held, on_miss, write);
+  }
+}
+
+template <typename OnMiss, typename Write>
+void RowVisitor::VisitBlocks(const int64_t* keys, int64_t first, int64_t end, const LockSet& held,
+                             const OnMiss& on_miss, const Write& write) {
+  for (; first < end; first += kKeysPerBlock) {
+    const int64_t n = std::min(end - first, kKeysPerBlock);
+    Locate(keys + first, n, held);
+    for (int64_t i = 0; i < n; ++i) {
+      if (places_[i].body != nullptr) continue;
+      const uint64_t hash = HashKey(keys[first + i]);
+      places_[i] = on_miss(first + i, impl_->ShardOfHash(hash), hash);
     }
+    std::fill_n(places_ + n, kAhead, places_[n - 1]);
+    if (in_snapshot_) Preserve(keys + first, n);
+    write(Block{first, n, places_});
   }
 }
 

@@ -240,8 +240,9 @@ TableStats Table::Stats() const {
   stats.load = capacity == 0 ? 0.0 : static_cast<double>(stats.rows) / capacity;
   stats.mean_probe = probes.mean();
   stats.max_probe = probes.longest;
+  stats.hits = impl_->hits.load(std::memory_order_acquire);
   stats.lookups = impl_->lookups.load(std::memory_order_relaxed);
-  stats.hits = impl_->hits.load(std::memory_order_relaxed);
+  stats.hit_rate = stats.lookups == 0 ? 0.0 : static_cast<double>(stats.hits) / stats.lookups;
   return stats;
 }
 
@@ -281,21 +282,22 @@ void Table::Reserve(int64_t rows) {
   }
 }
 
-Status Table::Impl::Relayout(const OptimizerSpec& spec) {
+Status Table::Impl::Relayout(const OptimizerSpec& spec, Executor* executor) {
   const RowLayout fresh(options.dim, options.value_type, spec.num_slots(), spec.num_scalars());
   std::unique_ptr<SlabArena> arena = MakeRowArena(fresh);
   // All memory first, shard by shard only where it cannot fail half way through a shard: a shard
   // that is already laid out anew could not be taken back.
   std::array<std::unique_ptr<RowStore>, kNumShards> stores;
+  int64_t rows = 0;
   for (int s = 0; s < kNumShards; ++s) {
     stores[s] = std::make_unique<RowStore>(fresh.body_bytes, arena.get());
+    rows += shards[s].rows->live_rows();
     for (RowHandle i = shards[s].rows->live_rows(); i > 0; --i) {
       if (stores[s]->Allocate() == kNoRow) return OutOfMemory();
     }
   }
-  for (int s = 0; s < kNumShards; ++s) {
+  const auto lay_out = [&](int s) {
     Shard& shard = shards[s];
-    std::lock_guard<RwLock> lock(locks.Of(s));
     shard.Compact();
     for (RowHandle handle = 0; handle < shard.rows->end(); ++handle) {
       uint8_t* body = stores[s]->Body(handle);
@@ -306,14 +308,21 @@ Status Table::Impl::Relayout(const OptimizerSpec& spec) {
     }
     shard.rows = std::move(stores[s]);
     shard.index->set_max_displacement(MaxDisplacement(fresh));
-  }
+  };
+  InlineExecutor inline_executor;
+  if (rows <= kInlineBatch) executor = &inline_executor;
+  executor->Run(kNumLocks, [&](int64_t l) {
+    const int first = static_cast<int>(l) * kShardsPerLock;
+    std::lock_guard<RwLock> lock(locks.Of(first));
+    for (int s = first; s < first + kShardsPerLock; ++s) lay_out(s);
+  });
   row_arena = std::move(arena);
   layout = fresh;
   optimizer = spec;
   return OkStatus();
 }
 
-Status Table::SetOptimizer(const OptimizerSpec& spec, bool drop_slots) {
+Status Table::SetOptimizer(const OptimizerSpec& spec, bool drop_slots, Executor* executor) {
   StructuralChange change(impl_.get());
   const OptimizerSpec& present = impl_->optimizer;
   if (present.SameSlots(spec)) return OkStatus();
@@ -331,7 +340,7 @@ Status Table::SetOptimizer(const OptimizerSpec& spec, bool drop_slots) {
     impl_->optimizer = spec;
     return OkStatus();
   }
-  return impl_->Relayout(spec);
+  return impl_->Relayout(spec, executor);
 }
 
 }  // namespace embedding

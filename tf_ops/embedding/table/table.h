@@ -17,7 +17,8 @@
 //     touch the same key apply one after the other.
 //   * A batch is not one transaction: another thread may see some of its rows updated and others
 //     not yet. A snapshot, though, never falls inside a mutating call: it holds all of each call
-//     that came before it and nothing of those after.
+//     that came before it and nothing of those after. A step of LAMB is one transaction, as each
+//     of its rows depends on all; a large lookup, which reads in parts, may still straddle it.
 //
 // Keys: all 2^64 values are legal; none is reserved. Failure: a Status; the table is unharmed.
 #ifndef TF_OPS_EMBEDDING_TABLE_TABLE_H_
@@ -57,10 +58,11 @@ struct TableStats {
   double load = 0.0;        // live entries over entries the index has room for
   double mean_probe = 0.0;  // buckets read per successful lookup
   int64_t max_probe = 0;
-  int64_t growths = 0;  // segments split so far
-  int64_t shrinks = 0;  // shards compacted so far
-  int64_t lookups = 0;  // keys asked for
-  int64_t hits = 0;     // of those, keys that were there
+  int64_t growths = 0;    // segments split so far
+  int64_t shrinks = 0;    // shards compacted so far
+  int64_t lookups = 0;    // keys that Lookup was asked for since the table was created
+  int64_t hits = 0;       // of those, keys that were there
+  double hit_rate = 0.0;  // hits over lookups; 0 before the first
   int64_t inserts = 0;
   int64_t erases = 0;
 };
@@ -117,7 +119,8 @@ class Table {
   Status Shrink(Executor* executor);
 
   // One optimizer step on the rows of `keys`; absent rows are first inserted at their initial
-  // value. Gradients of duplicate keys are summed in float32, in order of position.
+  // value. Gradients of duplicate keys are summed in float32, in order of position. Others wait for
+  // a part of the batch at most, but with LAMB for all of it.
   //   grads (n, dim) in grad_type
   // FailedPrecondition when the rows hold the slots of another optimizer.
   Status Apply(const int64_t* keys, int64_t n, ValueType grad_type, const void* grads,
@@ -126,7 +129,7 @@ class Table {
   // Lays the rows out for `spec`. Rows present keep their vectors and get fresh slots. Nothing to
   // do if the slots already fit. FailedPrecondition if the rows hold another optimizer's slots and
   // not `drop_slots`. Rewrites every row; waits as Clear does.
-  Status SetOptimizer(const OptimizerSpec& spec, bool drop_slots);
+  Status SetOptimizer(const OptimizerSpec& spec, bool drop_slots, Executor* executor);
 
   // Makes room in the index for `rows` rows; for more than the machine could hold, does nothing.
   void Reserve(int64_t rows);

@@ -3,10 +3,15 @@
 // Per group of shards: duplicates are found with a small hash set of the group's own keys; then
 // each distinct row is found, or inserted at its initial value, and updated by the sum of its
 // gradients, which are added in float32 in order of position.
+//
+// LAMB scales the update of every row by a norm over all of them, and so comes to each row twice.
+// It holds the locks of all its shards meanwhile: nobody else sees, changes or erases a row between
+// its two visits.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <shared_mutex>
 
 #include "tf_ops/embedding/table/row_visit.h"
@@ -86,9 +91,8 @@ struct Gradients {
 // What LAMB remembers between its two passes.
 struct LambPass {
   struct OfGroup {
-    Group group;  // with the keys that were updated
-    std::vector<int64_t> keys;
-    std::vector<float> directions;  // (keys, dim)
+    std::vector<uint8_t*> bodies;   // of the rows that were updated
+    std::vector<float> directions;  // (bodies, dim)
   };
   // Sums of squares by shard: their order must not depend on how the shards are grouped.
   struct OfShard {
@@ -97,6 +101,32 @@ struct LambPass {
   };
   std::array<OfGroup, ShardGroups::kMax> of_group;
   std::array<OfShard, kNumShards> of_shard;
+
+  // The trust ratio.
+  float Ratio() const {
+    double weight_sq = 0.0;
+    double update_sq = 0.0;
+    for (const OfShard& squares : of_shard) {
+      weight_sq += squares.weights;
+      update_sq += squares.updates;
+    }
+    if (!(weight_sq > 0.0 && update_sq > 0.0)) return 1.0f;
+    return static_cast<float>(std::sqrt(weight_sq / update_sq));
+  }
+
+  // The second pass: every row goes `scale` along its direction. The locks are still held.
+  void Finish(float scale, const RowLayout& layout, Executor* executor) const {
+    const AddScaledFn add = GetAddScaled(layout.value_type);
+    executor->Run(ShardGroups::kMax, [&](int64_t g) {
+      const std::vector<uint8_t*>& bodies = of_group[g].bodies;
+      const float* direction = of_group[g].directions.data();
+      for (size_t i = 0; i < bodies.size(); ++i, direction += layout.dim) {
+        const size_t coming = std::min(i + RowVisitor::kAhead, bodies.size() - 1);
+        PrefetchLines(bodies[coming], layout.vector_bytes);
+        add(bodies[i], direction, scale, layout.dim);
+      }
+    });
+  }
 };
 
 void Touch(RowMeta* meta, uint32_t count, int64_t step) {
@@ -115,7 +145,7 @@ Status Table::Apply(const int64_t* keys, int64_t n, ValueType grad_type, const v
   std::shared_lock<RwLock> gate(impl_->gate);
   while (!(impl_->optimizer.SameSlots(spec) || spec.num_slots() + spec.num_scalars() == 0)) {
     gate.unlock();
-    TACO_EMBEDDING_RETURN_IF_ERROR(SetOptimizer(spec, /*drop_slots=*/false));
+    TACO_EMBEDDING_RETURN_IF_ERROR(SetOptimizer(spec, /*drop_slots=*/false, executor));
     gate.lock();
   }
 
@@ -127,6 +157,10 @@ Status Table::Apply(const int64_t* keys, int64_t n, ValueType grad_type, const v
   const UpdateRowFn update = lamb ? nullptr : GetUpdateRow(spec, layout.value_type);
   const LambDirectionFn direction = lamb ? GetLambDirection(layout.value_type) : nullptr;
   const std::unique_ptr<LambPass> pass = lamb ? std::make_unique<LambPass>() : nullptr;
+  std::optional<ExclusiveLocks> lamb_locks;  // held for whoever works in the executor
+  if (lamb) {
+    lamb_locks.emplace(&impl_->locks, LockSet::OfKeys(keys, n, LockSet::OfShards(0, kNumShards)));
+  }
   std::atomic<bool> no_memory{false};
 
   impl_->Mutate(keys, n, executor, [&](const Group& group) {
@@ -169,49 +203,24 @@ Status Table::Apply(const int64_t* keys, int64_t n, ValueType grad_type, const v
       return;
     }
     LambPass::OfGroup& remembered = pass->of_group[group.number];
-    remembered.group = group;
-    remembered.keys.reserve(count);
+    remembered.bodies.reserve(count);
     remembered.directions.reserve(count * layout.dim);
-    visitor.Visit(distinct.keys.data(), count, insert, [&](const RowVisitor::Block& block) {
+    visitor.VisitHeld(distinct.keys.data(), count, insert, [&](const RowVisitor::Block& block) {
       each(block, [&](int64_t number, const Place& place, const float* grad) {
-        const int64_t key = distinct.keys[number];
-        LambPass::OfShard& squares = pass->of_shard[ShardOf(GlobalShardMap(), HashKey(key))];
+        const int shard = ShardOf(GlobalShardMap(), HashKey(distinct.keys[number]));
+        LambPass::OfShard& squares = pass->of_shard[shard];
         const size_t at = remembered.directions.size();
         remembered.directions.resize(at + layout.dim);
         direction(place.body, layout.BodySlots(place.body), grad, layout.dim, constants,
                   remembered.directions.data() + at, &squares.weights, &squares.updates);
-        remembered.keys.push_back(key);
+        remembered.bodies.push_back(place.body);
       });
     });
   });
-
   if (lamb) {
-    double weight_sq = 0.0;
-    double update_sq = 0.0;
-    for (const LambPass::OfShard& squares : pass->of_shard) {
-      weight_sq += squares.weights;
-      update_sq += squares.updates;
-    }
-    const float ratio = weight_sq > 0.0 && update_sq > 0.0
-                            ? static_cast<float>(std::sqrt(weight_sq / update_sq))
-                            : 1.0f;
-    const float scale = -(ratio * step.learning_rate);
-    const AddScaledFn add = GetAddScaled(layout.value_type);
-    executor->Run(ShardGroups::kMax, [&](int64_t g) {
-      const LambPass::OfGroup& done = pass->of_group[g];
-      if (done.keys.empty()) return;
-      // Found again: another thread may have erased or moved rows since.
-      const auto absent = [](int64_t, Shard*, uint64_t) { return Place{}; };
-      const auto write = [&](const RowVisitor::Block& block) {
-        for (int64_t i = 0; i < block.n; ++i) {
-          if (block.places[i].body == nullptr) continue;
-          add(block.places[i].body, done.directions.data() + (block.first + i) * layout.dim, scale,
-              layout.dim);
-        }
-      };
-      RowVisitor(impl_.get(), done.group)
-          .Visit(done.keys.data(), static_cast<int64_t>(done.keys.size()), absent, write);
-    });
+    InlineExecutor inline_executor;
+    pass->Finish(-(pass->Ratio() * step.learning_rate), layout,
+                 n <= kInlineBatch ? &inline_executor : executor);
   }
   return no_memory ? impl_->OutOfMemory() : OkStatus();
 }

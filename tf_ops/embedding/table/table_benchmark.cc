@@ -93,15 +93,15 @@ void BM_Upsert(benchmark::State& state) {
 }
 BENCHMARK(BM_Upsert)->ArgsProduct({{16, 64}, {4000, 100000, 1000000}});
 
-void BM_AdamApply(benchmark::State& state) {
+void Apply(benchmark::State& state, OptimizerKind kind) {
   const int dim = static_cast<int>(state.range(0));
   const int64_t rows = state.range(1);
-  const auto table = FilledTable(dim, rows, OptimizerKind::kAdam);
+  const auto table = FilledTable(dim, rows, kind);
   const std::vector<int64_t> keys = RandomKeys(64 * kBatch, rows);
   const Tensor grads(kBatch * dim, 0.01f);
   InlineExecutor executor;
   OptimizerSpec spec;
-  spec.kind = OptimizerKind::kAdam;
+  spec.kind = kind;
   OptimizerStep step;
   int64_t at = 0;
   for (auto _ : state) {
@@ -116,7 +116,10 @@ void BM_AdamApply(benchmark::State& state) {
   }
   state.SetItemsProcessed(state.iterations() * kBatch);
 }
+void BM_AdamApply(benchmark::State& state) { Apply(state, OptimizerKind::kAdam); }
 BENCHMARK(BM_AdamApply)->ArgsProduct({{16, 64}, {4000, 100000, 1000000}});
+void BM_LambApply(benchmark::State& state) { Apply(state, OptimizerKind::kLamb); }
+BENCHMARK(BM_LambApply)->ArgsProduct({{16, 64}, {4000, 100000, 1000000}});
 
 void BM_InsertWhileGrowing(benchmark::State& state) {
   for (auto _ : state)
@@ -124,6 +127,27 @@ void BM_InsertWhileGrowing(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations() * state.range(0));
 }
 BENCHMARK(BM_InsertWhileGrowing)->Arg(1000000)->Arg(4000000)->Unit(benchmark::kMillisecond);
+
+// What the first step of an optimizer with slots waits for in a table that was filled before.
+void BM_FirstSlots(benchmark::State& state) {
+  OptimizerSpec adam;
+  adam.kind = OptimizerKind::kAdam;
+  InlineExecutor executor;
+  for (auto _ : state) {
+    state.PauseTiming();
+    auto table =
+        FilledTable(static_cast<int>(state.range(0)), state.range(1), OptimizerKind::kNone);
+    state.ResumeTiming();
+    if (!table->SetOptimizer(adam, /*drop_slots=*/false, &executor).ok()) {
+      state.SkipWithError("failed");
+    }
+    state.PauseTiming();
+    table.reset();
+    state.ResumeTiming();
+  }
+  state.SetItemsProcessed(state.iterations() * state.range(1));
+}
+BENCHMARK(BM_FirstSlots)->ArgsProduct({{16, 64}, {1000000}})->Unit(benchmark::kMillisecond);
 
 // The floor: independent random reads of one cache line, in huge pages, prefetched a block ahead.
 void BM_RandomLine(benchmark::State& state) {

@@ -6,9 +6,9 @@
 //   1. structure slot   one snapshot, or one of Clear, Shrink, SetOptimizer, at a time
 //   2. gate             shared by each mutating call for its whole length; exclusive for the moment
 //                       at which a snapshot begins and for structural changes
-//   3. shard locks      several at a time, taken in ascending order, so that there is no cycle:
-//   shared
-//                       by lookups, exclusive by mutating calls
+//   3. shard locks      shared by lookups, exclusive by mutating calls; several at a time, taken in
+//                       ascending order, so that there is no cycle. A thread that holds some while
+//                       its executor works for it (LAMB) gives it tasks that take none
 //   4. side buffer, arenas: leaves
 // A mutating call may wait for room in the side buffer while it holds 2 and 3. The snapshot's
 // consumer never blocks on 2 or 3 (it only tries), so it always comes to make room.
@@ -68,7 +68,7 @@ class Table::Impl {
 
   Status CheckBatch(int64_t n) const;
   Status OutOfMemory() const;
-  Status Relayout(const OptimizerSpec& spec);  // structural: slot and gate held
+  Status Relayout(const OptimizerSpec& spec, Executor* executor);  // structural: slot, gate held
 
   void AcquireStructure();
   void ReleaseStructure();
@@ -90,6 +90,7 @@ class Table::Impl {
   std::array<Shard, kNumShards> shards;
   mutable ShardLocks locks;
 
+  // Added to once a call: lookups, then hits. Who reads hits first never finds more of them.
   mutable std::atomic<int64_t> lookups{0};
   mutable std::atomic<int64_t> hits{0};
 

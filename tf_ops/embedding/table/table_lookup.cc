@@ -124,7 +124,7 @@ void Table::Lookup(const int64_t* keys, int64_t n, const Miss& miss, void* value
     });
   }
   impl_->lookups.fetch_add(n, std::memory_order_relaxed);
-  impl_->hits.fetch_add(found.load(), std::memory_order_relaxed);
+  impl_->hits.fetch_add(found.load(), std::memory_order_release);
 }
 
 }  // namespace embedding

@@ -248,7 +248,7 @@ TEST(TableTest, AnotherOptimizersSlotsAreRefusedUntilDropped) {
   EXPECT_STATUS_OK(table->Apply(&key, 1, ValueType::kFloat32, ones.data(), sgd, {}, &executor));
   Vector before(kDim), after(kDim);
   table->Lookup(&key, 1, {}, before.data(), nullptr, &executor);
-  ASSERT_STATUS_OK(table->SetOptimizer(adagrad, true));
+  ASSERT_STATUS_OK(table->SetOptimizer(adagrad, true, &executor));
   table->Lookup(&key, 1, {}, after.data(), nullptr, &executor);
   EXPECT_EQ(before, after);
   EXPECT_STATUS_OK(table->Apply(&key, 1, ValueType::kFloat32, ones.data(), adagrad, {}, &executor));
@@ -423,16 +423,38 @@ TEST(TableTest, StatsCountWhatHappened) {
   const std::vector<float> values(16, 0.0f);
   ASSERT_STATUS_OK(table->Upsert(keys.data(), 3, values.data(), &executor));
   std::vector<float> out(16);
+  EXPECT_EQ(table->Stats().hit_rate, 0.0);
   table->Lookup(keys.data(), 4, {}, out.data(), nullptr, &executor);
   ASSERT_STATUS_OK(table->Erase(keys.data(), 1, &executor));
   const TableStats stats = table->Stats();
   EXPECT_EQ(stats.rows, 2);
   EXPECT_EQ(stats.lookups, 4);
   EXPECT_EQ(stats.hits, 3);
+  EXPECT_EQ(stats.hit_rate, 0.75);
   EXPECT_EQ(stats.inserts, 3);
   EXPECT_EQ(stats.erases, 1);
   EXPECT_GT(stats.bytes, 0);
   EXPECT_GE(stats.mean_probe, 1.0);
+}
+
+TEST(TableTest, TheHitRateIsOfLookupsAloneAndOutlivesClear) {
+  std::unique_ptr<Table> table = MakeTable(4);
+  ThreadedExecutor executor(2);
+  std::vector<int64_t> keys(10000);
+  for (size_t i = 0; i < keys.size(); ++i) keys[i] = static_cast<int64_t>(i);
+  std::vector<float> rows(keys.size() * 4, 1.0f);
+  ASSERT_STATUS_OK(table->Upsert(keys.data(), 7500, rows.data(), &executor));
+  OptimizerSpec sgd;
+  sgd.kind = OptimizerKind::kSgd;
+  ASSERT_STATUS_OK(
+      table->Apply(keys.data(), 7500, ValueType::kFloat32, rows.data(), sgd, {}, &executor));
+  EXPECT_EQ(table->Stats().lookups, 0);
+  table->Lookup(keys.data(), keys.size(), {}, rows.data(), nullptr, &executor);
+  EXPECT_EQ(table->Stats().hit_rate, 0.75);
+  ASSERT_STATUS_OK(table->Clear());
+  table->Lookup(keys.data(), keys.size(), {}, rows.data(), nullptr, &executor);
+  EXPECT_EQ(table->Stats().lookups, 20000);
+  EXPECT_EQ(table->Stats().hit_rate, 0.375);
 }
 
 TEST(TableCreateTest, AnInitSizeBeyondTheMachineIsRefused) {

@@ -183,7 +183,9 @@ Status Table::Import(const RowLayout& layout, const OptimizerSpec& spec, const u
                            " and value type " + std::to_string(int(layout.value_type)) +
                            ". Create the variable with the dim and dtype it was saved with.");
   }
-  if (!vectors_only && size() == 0) TACO_EMBEDDING_RETURN_IF_ERROR(SetOptimizer(spec, true));
+  if (!vectors_only && size() == 0) {
+    TACO_EMBEDDING_RETURN_IF_ERROR(SetOptimizer(spec, /*drop_slots=*/true, executor));
+  }
 
   std::shared_lock<RwLock> gate(impl_->gate);
   const RowLayout& own = impl_->layout;

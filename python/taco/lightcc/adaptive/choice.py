@@ -1,39 +1,59 @@
 """The choice of one bucket's mode: predicted, then measured, then held on to.
 
-Dense comes first and is the measure of all others. Modes that should be faster are then tried, the
-most promising first; the fastest is kept, one that loses bits only if it wins much. What is kept
-is watched: it goes if it is slower than dense was, and all is measured anew when times change.
+A look measures: dense first, which is the measure of all others, then what may win, the most
+hopeful first. The fastest is kept; one that loses bits only if it wins much. What is kept is
+watched: if it is slower than dense, or its times change, all is measured anew. There is another
+look after 60 executions, then after 120, 240 and so on. What looks measure adds up, and each trusts
+predictions less than the one before: so a choice that noise or a prediction has spoilt comes right,
+and the cost of looking grows with the logarithm of the executions.
+
+Times of a busy machine vary by some 10%, and now and then one is several times as long. A mode's
+time is therefore the third of its times from below, which in 20 executions 13 outliers do not move.
 """
 
-import statistics
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from taco.lightcc.adaptive.mode import DENSE, Mode
 
-TRIES = 4
-"""Executions of a mode that is on trial; the first, which warms up, does not count."""
+TRIES = 6
+"""Executions of a mode in a look; the first, which warms up, does not count."""
 
 WINDOW = 20
-"""Executions over which a mode that was chosen is judged."""
+"""Executions over which a mode that was chosen is judged, and that are remembered of each mode."""
 
 SLOWER = 1.03
 """So much slower than dense a mode may be over a window."""
 
-_PROMISING = 0.9  # predicted, against the best measured: worth a trial
-_LOSSY_GAIN = 0.8  # what a mode that loses bits must reach of the best that does not
+_HOPELESS = 2.0  # so much slower than the best, in each of its first two executions that count
+_OPTIMISM = 1.3  # predictions may be too high by this; in each look by so much more,
+_MOST_OPTIMISM = 4.0  # up to here
 _BETTER = 0.9  # what another mode must reach of the present one: hysteresis
-_DRIFT = 1.5
-_FIRST_REST = 200  # executions until a mode that disappointed may be tried again; doubles
+_LOSSY_GAIN = 0.8  # what a mode that loses bits must reach of the best that does not
+_LOSSY_KEEP = 0.9  # what it must keep up when there is a look
+_DRIFT = 1.5  # by this times change, in two windows
+_FIRST_LOOK = 3 * WINDOW  # executions until the next look; doubles,
+_LAST_LOOK = 1 << 16  # up to here
+_FIRST_BAN = 12 * WINDOW  # executions for which what is forbidden stays so; doubles,
+_LAST_BAN = 1 << 14  # up to here
+_KNOWN = 3  # looks after which a measurement counts no more
+_FIRST_PAUSE = 2 * WINDOW  # executions after a look in which times do not count as changed; doubles
+_LAST_PAUSE = 64 * WINDOW  # up to here, where they change all the time
+_LEARNED = 2.0  # other buckets, of other sizes, change a prediction by this factor at most
 
 
 class Choice:
     """One bucket's.
 
+    Attributes:
+        mode: what is kept.
+        why: the reason for what `next` says.
+        drifted: whether all is being measured anew as times have changed.
+
     Args:
         predicted: seconds by mode; dense flat is among them.
-        learned: factors by mode's title that say how others' measurements differed from what was
-            predicted; shared by all buckets.
+        learned: by mode's title, how much slower than predicted others measured it, by dense's
+            measure; shared by all buckets.
     """
 
     dense = DENSE
@@ -41,14 +61,20 @@ class Choice:
     def __init__(self, predicted: Mapping[Mode, float], learned: dict[str, float]) -> None:
         self._raw = dict(predicted)
         self._learned = learned
-        self._measured: dict[Mode, list[float]] = {}
-        self._window: deque[float] = deque(maxlen=WINDOW)
+        self._times: dict[Mode, deque[float]] = {}  # those that count
+        self._tried: dict[Mode, int] = {DENSE: 0}  # in which look
         self._trial: Mode | None = DENSE
-        self._settled_at = 0.0
-        self._drifts = 0
+        self._tries = 0  # of the mode on trial
+        self._looks = 0
+        self._barred: set[Mode] = set()  # for so many executions:
         self._rest = 0
-        self._next_rest = _FIRST_REST
-        self._barred: set[Mode] = set()
+        self._next_ban = _FIRST_BAN
+        self._age = 0  # executions since the last look
+        self._settled_at = 0.0
+        self._drifts = 0  # windows, one after the other
+        self._look_at = self._next_look = _FIRST_LOOK
+        self._pause = _FIRST_PAUSE
+        self.drifted = False
         self.mode = DENSE
         self.why = "dense is measured first"
 
@@ -59,124 +85,204 @@ class Choice:
 
     def predicted(self, mode: Mode) -> float:
         """Seconds, corrected by what was learned. 0 for a mode that was never predicted."""
-        return self._raw.get(mode, 0.0) * self._learned.get(mode.title, 1.0)
+        learned = 1.0 if mode == DENSE else self._learned.get(mode.title, 1.0)
+        learned = min(max(learned, 1 / _LEARNED), _LEARNED)
+        return self._raw.get(mode, 0.0) * self._scale() * learned
 
     def measured(self, mode: Mode) -> float | None:
-        """Median of the trial; None if there was none."""
-        times = self._measured.get(mode, [])
-        return statistics.median(times[1:]) if len(times) >= TRIES else None
-
-    @property
-    def recent(self) -> float | None:
-        """Median of the last executions in the chosen mode."""
-        return statistics.median(self._window) if self._window else None
+        """Seconds that it takes, by its last executions; None if there are not two that count."""
+        times = self._times.get(mode, ())
+        return sorted(times)[(len(times) - 1) // 3] if len(times) > 1 else None
 
     def next(self) -> Mode:
         """The mode of the next execution."""
         return self._trial if self._trial is not None else self.mode
 
     def observe(self, mode: Mode, seconds: float) -> None:
-        """Takes the time of an execution."""
-        if self._rest:
-            self._rest -= 1
-            if not self._rest:
-                self._restart("it is time to look again")
-        if mode == self._trial:
-            times = self._measured.setdefault(mode, [])
-            times.append(seconds)
-            if len(times) >= TRIES:
-                self._learn(mode)
-                self._advance()
-        elif mode == self.mode and self._trial is None:
-            self._window.append(seconds)
-            if len(self._window) == WINDOW:
-                self._judge()
+        """Takes the time of an execution. In another mode than `next` names, it says nothing."""
+        if mode != self.next():
+            return
+        if self._trial is not None:
+            self._try(mode, seconds)
+            return
+        self._remember(mode, seconds)
+        self._age += 1
+        self._rest = max(self._rest - 1, 0)
+        if self._age % WINDOW == 0:
+            self._judge()
 
     def forbid(self, why: str, lossy_only: bool = False) -> None:
         """Goes back to dense (or to the best mode that loses no bits) for a while."""
         self._barred = {mode for mode in self._raw if not lossy_only or not mode.lossless}
         self._barred.discard(DENSE)
-        self._keep_best(why)
-        self._start_rest()
+        self._rest, self._next_ban = self._next_ban, min(2 * self._next_ban, _LAST_BAN)
+        self._leave(self._barred, why)
 
-    def _start_rest(self) -> None:
-        self._rest = self._next_rest
-        self._next_rest = min(2 * self._next_rest, 1 << 16)
+    def drop_topk(self, why: str) -> None:
+        """Does without TopK from now on."""
+        gone = {mode for mode in self._raw if mode.ratio}
+        self._raw = {mode: each for mode, each in self._raw.items() if not mode.ratio}
+        self._times = {mode: each for mode, each in self._times.items() if not mode.ratio}
+        self._leave(gone, why)
+
+    def _leave(self, modes: Collection[Mode], why: str) -> None:
+        running = self.next()
+        if self.mode in modes:
+            self.mode, self.why = DENSE, why
+        if running in modes:
+            self._advance(why)
+
+    def _scale(self) -> float:
+        dense, raw = self.measured(DENSE), self._raw.get(DENSE, 0.0)
+        return dense / raw if dense is not None and raw > 0 else 1.0
+
+    def _remember(self, mode: Mode, seconds: float) -> None:
+        self._times.setdefault(mode, deque(maxlen=WINDOW)).append(seconds)
+
+    def _best(self, modes: Iterable[Mode]) -> float:
+        """The shortest time that was measured; 0 if there is none."""
+        times = (self.measured(mode) for mode in modes if mode not in self._barred)
+        return min((each for each in times if each is not None), default=0.0)
+
+    # A look.
+
+    def _look(self, why: str) -> None:
+        if not self._rest:
+            self._barred.clear()
+        self._looks += 1
+        if len(self._times.get(self.mode, ())) == WINDOW:
+            self._tried[self.mode] = self._looks
+        oldest = self._looks - _KNOWN
+        self._times = {m: each for m, each in self._times.items() if self._tried[m] >= oldest}
+        if self._tried.get(DENSE) == self._looks:
+            self._advance()
+        else:
+            self._start(DENSE, f"{why}: dense is measured again")
+
+    def _start(self, mode: Mode, why: str) -> None:
+        self._trial, self._tries, self.why = mode, 0, why
+        self._tried[mode] = self._looks
+        times = self._times.get(mode)
+        while times and len(times) >= TRIES:
+            times.popleft()  # what is older than a look ago
+
+    def _try(self, mode: Mode, seconds: float) -> None:
+        self._tries += 1
+        if self._tries > 1:
+            self._remember(mode, seconds)
+        if self._tries == TRIES or (self._tries == 3 and self._hopeless(mode)):
+            self._learn(mode)
+            self._advance()
+
+    def _hopeless(self, mode: Mode) -> bool:
+        best = self._best(other for other in self._times if other != mode)
+        return 0 < _HOPELESS * best < min(list(self._times[mode])[-2:])
 
     def _learn(self, mode: Mode) -> None:
-        measured, raw = self.measured(mode), self._raw.get(mode, 0.0)
-        if measured and raw > 0:
-            before = self._learned.get(mode.title)
-            now = measured / raw
-            self._learned[mode.title] = now if before is None else (before + now) / 2
+        measured = self.measured(mode)
+        expected = self._raw.get(mode, 0.0) * self._scale()
+        if measured and expected > 0:
+            factor = measured / expected
+            # The geometric mean of what is known and what is new.
+            self._learned[mode.title] = (factor * self._learned.get(mode.title, factor)) ** 0.5
 
-    def _advance(self) -> None:
-        """The next mode that is worth a trial, or the best of those that were tried."""
-        best = min(filter(None, map(self.measured, self._measured)), default=0.0)
-        scale = self._learned.get(DENSE.title, 1.0)
-        waiting = [
-            (self._raw[mode] * self._learned.get(mode.title, scale), str(mode), mode)
-            for mode in self._raw
-            if mode not in self._measured and mode not in self._barred
-        ]
-        promising = [each for each in waiting if each[0] < _PROMISING * best]
-        if promising:
-            self._trial = min(promising)[2]
-            self.why = f"{self._trial.title} is tried: predicted {min(promising)[0] * 1e3:.2f} ms"
+    def _advance(self, why: str = "") -> None:
+        """Tries the next mode that may win; keeps the best if there is none.
+
+        Args:
+            why: the reason for which the present mode has to go; empty if it has not.
+        """
+        best = self._best(self._times)
+        lossless = self._best(mode for mode in self._times if mode.lossless)
+        optimism = min(_OPTIMISM ** (self._looks + 1), _MOST_OPTIMISM)
+        hopes = []
+        for mode in self._raw:
+            if self._tried.get(mode) == self._looks or mode in self._barred:
+                continue
+            need = min(_LOSSY_GAIN * lossless, best)
+            if mode.lossless:  # it may also show that another need not lose bits
+                need = min(_BETTER * lossless, best / _LOSSY_GAIN)
+            times = self._times.get(mode)
+            hope = min(times) if times else self.predicted(mode) / optimism
+            if hope < need:
+                hopes.append((hope / need, str(mode), mode))
+        if hopes:
+            mode = min(hopes)[2]
+            took = self.predicted(mode)
+            self._start(mode, f"{mode.title} is tried: predicted {took * 1e3:.2f} ms")
         else:
-            self._keep_best("")
+            self._keep_best(why)
 
     def _keep_best(self, why: str) -> None:
+        """Ends a look. The reason is as in `_advance`."""
         times = {
             mode: took
-            for mode in self._measured
+            for mode in self._times
             if mode not in self._barred and (took := self.measured(mode)) is not None
         }
         self._trial = None
-        self._window.clear()
-        self._drifts = 0
-        if not times:
-            self.mode, self.why = DENSE, why or "nothing was measured"
+        self.drifted = False
+        self._age = self._drifts = 0
+        self._look_at, self._next_look = self._next_look, min(2 * self._next_look, _LAST_LOOK)
+        if DENSE not in times:
+            self.mode, self.why, self._settled_at = DENSE, why or "nothing was measured", 0.0
             return
-        lossless = min((m for m in times if m.lossless), key=lambda m: times[m])
-        best = min(times, key=lambda m: times[m])
-        if not best.lossless and times[best] > _LOSSY_GAIN * times[lossless]:
-            best = lossless
-        present = times.get(self.mode)
-        if present is not None and not why and times[best] > _BETTER * present:
-            best = self.mode
-        self.mode = best
-        self._settled_at = times[best]
-        dense = times.get(DENSE, times[best])
+        self.mode = best = self._winner(times)
+        self._settled_at, dense = times[best], times[DENSE]
         self.why = why or (
             f"measured {times[best] * 1e3:.2f} ms, dense flat {dense * 1e3:.2f} ms"
             if best != DENSE
             else f"dense flat is fastest: {dense * 1e3:.2f} ms"
         )
 
+    def _winner(self, times: Mapping[Mode, float]) -> Mode:
+        best = self._fastest(times)
+        if best.lossless:
+            return best
+        lossless = self._fastest({mode: took for mode, took in times.items() if mode.lossless})
+        limit = _LOSSY_KEEP if best == self.mode else _LOSSY_GAIN
+        return best if times[best] <= limit * times[lossless] else lossless
+
+    def _fastest(self, times: Mapping[Mode, float]) -> Mode:
+        best = min(times, key=lambda mode: times[mode])
+        present = times.get(self.mode, float("inf"))
+        stays = _BETTER * present < times[best] and present <= times[DENSE]
+        return self.mode if stays else best
+
+    # Between looks.
+
     def _judge(self) -> None:
-        """A full window in the chosen mode."""
-        recent = self.recent
+        """A window in the mode that was chosen is full."""
+        recent = self.measured(self.mode)
         assert recent is not None
-        dense = self.measured(DENSE)
-        if self.mode != DENSE and dense is not None and recent > SLOWER * dense:
-            self._barred.add(self.mode)
-            self._keep_best(
-                f"{self.mode.title} took {recent * 1e3:.2f} ms, dense {dense * 1e3:.2f} ms"
-            )
-            self._start_rest()
-            return
+        self._settled_at = self._settled_at or recent
         drifted = not 1 / _DRIFT < recent / max(self._settled_at, 1e-9) < _DRIFT
         self._drifts = self._drifts + 1 if drifted else 0
-        self._window.clear()
-        if self._drifts >= 2:
-            self._restart(
-                f"times changed from {self._settled_at * 1e3:.2f} to {recent * 1e3:.2f} ms"
-            )
+        if self._drifts >= 2 and self._age >= self._pause:
+            self._start_anew(recent)
+        elif self._disappoints(recent):
+            # The others' times are old. Are they still so? And soon again, when in doubt.
+            self._times = {self.mode: self._times[self.mode]}
+            self._next_look = _FIRST_LOOK
+            self._look(f"{self.mode.title} took {recent * 1e3:.2f} ms")
+        elif not self._drifts and (self._age >= self._look_at or (self._barred and not self._rest)):
+            self._look("it is time to look again")
 
-    def _restart(self, why: str) -> None:
-        self._measured.clear()
-        self._window.clear()
-        self._barred.clear()
-        self._drifts = self._rest = 0
-        self._trial, self.why = DENSE, f"{why}: dense is measured again"
+    def _disappoints(self, recent: float) -> bool:
+        dense = self.measured(DENSE)
+        if self.mode == DENSE or dense is None:
+            return False
+        if self.mode.lossless:
+            return recent > SLOWER * dense
+        return recent > self._best(mode for mode in self._times if mode.lossless)
+
+    def _start_anew(self, recent: float) -> None:
+        was, now = self._settled_at * 1e3, recent * 1e3
+        self._pause = min(2 * self._pause, _LAST_PAUSE)
+        self._next_look = _FIRST_LOOK
+        self._rest, self._looks = 0, -1
+        self._tried.clear()
+        self._times.clear()
+        self._learned.clear()
+        self.drifted = True
+        self._look(f"times changed from {was:.2f} to {now:.2f} ms")

@@ -85,6 +85,11 @@ def predict(mode: Mode, elements: int, item_bytes: int, levels: Levels, costs: C
     inner = 2 * (local - 1) * costs.inside.time(size / local)
     # All ranks of a machine share its link.
     outer = 2 * (groups - 1) * slow.time(size / groups)
+    if mode.levels > 2 and levels.racks:  # as many bytes, in fewer steps
+        racks = len(levels.racks)
+        near = max(sum(group[0] in rack for group in levels.hosts) for rack in levels.racks)
+        outer = 2 * (near - 1) * slow.time(size / near)
+        outer += 2 * (racks - 1) * slow.time(size / near / racks)
     # The levels work at the same time, on different chunks.
     return cast + max(inner, outer) + min(inner, outer) / 4
 

@@ -100,18 +100,20 @@ def explain(
         policy: rank 0's.
         events: what was noted.
     """
-    known = {bucket.name: bucket for bucket in policy.buckets()} if policy else {}
+    known = {(each.set_id, each.name): each for each in policy.buckets()} if policy else {}
     reports = []
     for response, done in latest:
         name = response.names[0]
-        bucket = known.get(name)
+        bucket = known.get((response.set_id, name))
         choice = bucket.choice if bucket else None
         measured = done.seconds
         predicted = dense = None
         why = ""
         if bucket is not None:
             measured = statistics.median(bucket.seconds) if bucket.seconds else measured
-            why = bucket.guard.why or (choice.why if choice else _asked(bucket.wish.mode is None))
+            why = choice.why if choice else _asked(bucket.wish.mode is None)
+            if bucket.guard.why and (choice is None or done.mode.ratio):
+                why = bucket.guard.why
             if choice is not None:
                 predicted = choice.predicted(done.mode.family) or None
                 dense = choice.measured(choice.dense)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from taco.lightcc.adaptive.choice import SLOWER, WINDOW, Choice
 from taco.lightcc.adaptive.cost import Costs, predict
 from taco.lightcc.adaptive.execution import Executed
-from taco.lightcc.adaptive.guard import Guard, LossWatch
+from taco.lightcc.adaptive.guard import PROBE_STEPS, Guard, LossWatch
 from taco.lightcc.adaptive.mode import DENSE, Mode
 from taco.lightcc.adaptive.places import Levels
 from taco.lightcc.adaptive.wish import CALIBRATE, Wish, understand
@@ -24,7 +24,8 @@ _log = logging.getLogger("taco.lightcc")
 _FLOATS = ("float32", "float16", "bfloat16")
 _FIRST_RATIO = 0.25  # of a warm-up
 _BALANCED_FROM = 8  # ranks from which lists are not gathered by everybody
-_PROBE_EVERY, _PROBE_STEPS = 200, 10
+_NO_GAIN = 0.5  # a ratio from which dense is as short: an index is as long as a value
+_PROBE_EVERY = 200
 _LARGE = 1 << 20  # bytes from which an allreduce that is no gradient is worth two levels
 _REFERENCE_STEPS = 3
 _BUCKETS = 10_000  # remembered at most
@@ -68,11 +69,13 @@ class Bucket:
         elements, item_bytes: of its tensor.
         wish: what was asked for.
         choice: in auto.
+        tries_topk: whether TopK is among what it chooses from.
         guard: of TopK.
-        steps: executions by TopK.
+        steps: executions for which TopK was wanted.
         mode: of the last execution.
         seconds: of the last executions.
         last: the last execution.
+        set_id: its process set.
     """
 
     name: str
@@ -80,11 +83,13 @@ class Bucket:
     item_bytes: int
     wish: Wish
     choice: Choice | None = None
+    tries_topk: bool = False
     guard: Guard = field(default_factory=Guard)
     steps: int = 0
     mode: Mode = DENSE
     seconds: deque[float] = field(default_factory=lambda: deque(maxlen=WINDOW))
     last: Executed | None = None
+    set_id: int = 0
 
 
 def candidates(rules: Rules, levels: Levels, topk: bool, item_bytes: int) -> list[Mode]:
@@ -102,7 +107,7 @@ def candidates(rules: Rules, levels: Levels, topk: bool, item_bytes: int) -> lis
         return modes
     if item_bytes == 4:
         modes += [Mode(each, half=True) for each in deep]
-    if topk:
+    if topk and rules.ratio < _NO_GAIN:
         modes += [Mode(each, 1.0, rules.topk_half) for each in deep if each < 3]
         if sum(map(len, levels.hosts)) > _BALANCED_FROM:
             modes.append(Mode(1, 1.0, rules.topk_half, True))
@@ -132,13 +137,15 @@ def bucket_cost(
     return seconds
 
 
+_Ran = dict[tuple[int, str], Mode]
+
+
 class Policy:
     """One job's.
 
     Args:
         rules: what the user allows.
         levels_of: the groups of a response's ranks.
-        measures: whether this process executes what it decides: rank 0 does, in sets that hold it.
         note: told of what people should see: in the log and the timeline.
     """
 
@@ -156,10 +163,14 @@ class Policy:
         self._costs: dict[int, Costs] = {}
         self._learned: dict[str, float] = {}
         self._loss = LossWatch()
-        self._step_modes: set[Mode] = set()
-        self._exploring = False
+        self._trained = 0  # steps
+        # Of the step under way and of the last one: what buckets with a choice ran in.
+        self._under_way: _Ran = {}
+        self._last: _Ran = {}
+        self._first = False  # whether one of them runs for the first time
         self._dense_steps: deque[float] = deque(maxlen=2 * WINDOW)
-        self._steps: deque[float] = deque(maxlen=WINDOW)
+        self._steps: deque[float] = deque(maxlen=WINDOW)  # that ran as the last one did
+        self._layout_due = False
 
     def assign(self, response: Response) -> str:
         """The mode of an allreduce that all ranks are about to execute."""
@@ -168,8 +179,6 @@ class Policy:
         wish = understand(response.mode)
         with self._lock:
             mode = self._bucket_mode(response, wish) if wish.gradient else self._plain(response)
-            if wish.gradient:
-                self._step_modes.add(mode.family)
         return str(mode)
 
     def calibrated(self, set_id: int, costs: Costs) -> None:
@@ -186,26 +195,30 @@ class Policy:
             bucket.mode, bucket.last = done.mode, done
             bucket.seconds.append(done.seconds)
             if bucket.choice is not None:
-                before = bucket.choice.mode
+                before, drifted = bucket.choice.mode, bucket.choice.drifted
                 bucket.choice.observe(done.mode.family, done.seconds)
                 if bucket.choice.mode != before:
                     why = bucket.choice.why
                     self._say(f"{bucket.name}: {bucket.choice.mode.title} from now on: {why}")
+                if bucket.choice.drifted and not drifted:
+                    self._drifted()
             if done.mode.ratio:
-                bucket.steps += 1
                 self._guard(bucket, done)
 
     def step(self, seconds: float) -> None:
         """A training step is over. Compares whole steps: what the buckets alone do not show."""
         with self._lock:
-            modes, self._step_modes = self._step_modes, set()
-            if not self._rules.auto or not modes:
-                return
-            choices = [each.choice for each in self._buckets.values() if each.choice is not None]
+            self._trained += 1
+            before, self._last, self._under_way = self._last, self._under_way, {}
+            first, self._first = self._first, False
+            modes = set(self._last.values())
+            if first or not modes:
+                return  # what comes first takes longer
             if modes == {DENSE}:
                 self._dense_steps.append(seconds)
-            if not all(choice.settled for choice in choices) or modes == {DENSE}:
+            if self._last != before:
                 self._steps.clear()
+            if modes == {DENSE} or not all(choice.settled for choice in self._choices()):
                 return
             self._steps.append(seconds)
             if len(self._steps) < WINDOW or len(self._dense_steps) < _REFERENCE_STEPS:
@@ -219,11 +232,17 @@ class Policy:
                 text = f"steps take {now * 1e3:.1f} ms, dense ones took {dense * 1e3:.1f} ms"
                 self._back(f"losing bits gains nothing: {text}", lossy_only=True)
 
+    def wants_layout(self) -> bool:
+        """Whether to cut buckets anew, as times have changed for half of them: says it once."""
+        with self._lock:
+            due, self._layout_due = self._layout_due, False
+            return due
+
     def loss(self, value: float) -> None:
         """Takes a step's loss."""
         with self._lock:
             what = self._loss.observe(value)
-            if what:
+            if what and self._rules.guarded:
                 for bucket in self._buckets.values():
                     if bucket.mode.ratio:
                         self._act(bucket, bucket.guard.breach(what))
@@ -245,13 +264,16 @@ class Policy:
         self._note(text)
 
     def _plain(self, response: Response) -> Mode:
-        rules = self._rules
-        levels = rules.levels
-        if rules.auto and response.nbytes >= _LARGE and response.set_id in self._costs:
+        levels = self._rules.levels
+        if self._rules.auto and response.nbytes >= _LARGE and response.set_id in self._costs:
             levels = self._best_dense(response)
-        if levels == 1 or response.nbytes > rules.hierarchical_threshold:
-            return DENSE
-        return Mode(min(levels, self._levels_of(response).deep))
+        return Mode(self._deep(levels, response))
+
+    def _deep(self, levels: int, response: Response) -> int:
+        """So many levels, as far as they make sense and are allowed."""
+        if levels == 1 or response.nbytes > self._rules.hierarchical_threshold:
+            return 1
+        return min(levels, self._levels_of(response).deep)
 
     def _best_dense(self, response: Response) -> int:
         costs, found = self._costs[response.set_id], self._levels_of(response)
@@ -268,20 +290,32 @@ class Policy:
         bucket = self._buckets.get(key)
         if bucket is None or bucket.elements != elements or bucket.wish != wish:
             item = max(1, response.nbytes // max(1, elements))
-            bucket = Bucket(response.names[0], elements, item, wish)
+            bucket = Bucket(response.names[0], elements, item, wish, set_id=response.set_id)
             if len(self._buckets) >= _BUCKETS:
                 self._buckets.clear()
             self._buckets[key] = bucket
+            self._first = True
         mode = self._wanted(bucket, response)
-        if not mode.ratio:
-            return mode
-        if bucket.guard.dense:
-            return Mode(mode.levels)
+        if mode.ratio:
+            mode = self._sparse(bucket, mode, response)
+        if bucket.choice is not None:
+            self._under_way[key] = mode.family
+        return mode
+
+    def _sparse(self, bucket: Bucket, mode: Mode, response: Response) -> Mode:
+        """With the ratio of this execution, which may be so large that it is dense."""
         ratio = self._ratio(bucket, mode.ratio)
-        if ratio >= 0.5:  # an index is as long as a value: no gain
+        step, bucket.steps = bucket.steps, bucket.steps + 1
+        if bucket.guard.dense or ratio >= _NO_GAIN:
+            if bucket.choice is not None:
+                bucket.choice.drop_topk(bucket.guard.why)
             return Mode(mode.levels)
-        probe = bucket.steps % _PROBE_EVERY >= _PROBE_EVERY - _PROBE_STEPS
-        return Mode(mode.levels, ratio, mode.half, mode.balanced, probe and self._rules.guarded)
+        probe = (
+            step % _PROBE_EVERY >= _PROBE_EVERY - PROBE_STEPS
+            and self._rules.guarded
+            and _seen(response)
+        )
+        return Mode(mode.levels, ratio, mode.half, mode.balanced, probe)
 
     def _wanted(self, bucket: Bucket, response: Response) -> Mode:
         """Before warm-up and guard."""
@@ -289,23 +323,24 @@ class Policy:
         topk = _adds_floats(response) and response.nbytes >= rules.topk_threshold
         levels = self._levels_of(response)
         if wish.mode is not None:
-            if wish.mode.ratio and not topk:
-                return Mode(min(rules.levels, levels.deep))
-            deep = min(max(wish.mode.levels, rules.levels), levels.deep)
+            if (wish.mode.ratio and not topk) or (wish.mode.half and not _adds_floats(response)):
+                return self._plain(response)
+            deep = min(max(wish.mode.levels, self._deep(rules.levels, response)), levels.deep)
             balanced = wish.mode.balanced or (deep == 1 and len(response.ranks) > _BALANCED_FROM)
             return Mode(deep, wish.mode.ratio, wish.mode.half, balanced)
         if rules.topk and topk and not rules.auto:
-            deep = min(rules.levels, levels.deep)
+            deep = self._deep(rules.levels, response)
             balanced = deep == 1 and len(response.ranks) > _BALANCED_FROM
             return Mode(deep, rules.ratio, rules.topk_half, balanced)
-        measured = 0 in response.ranks and not response.joined
-        if not rules.auto or not _adds_floats(response) or not measured:
+        if not rules.auto or not _adds_floats(response) or not _seen(response) or response.joined:
             return self._plain(response)
-        if bucket.choice is None:
+        topk = topk and self._trained >= rules.warmup  # until then it is dense
+        if bucket.choice is None or topk > bucket.tries_topk:
             costs = self._costs.get(response.set_id)
             if costs is None:
                 return DENSE
             modes = candidates(rules, levels, topk, bucket.item_bytes)
+            bucket.tries_topk = topk
             bucket.choice = Choice(
                 {m: self._predicted(m, bucket, levels, costs) for m in modes}, self._learned
             )
@@ -318,7 +353,7 @@ class Policy:
         return predict(mode, bucket.elements, bucket.item_bytes, levels, costs)
 
     def _ratio(self, bucket: Bucket, ratio: float) -> float:
-        warmup = bucket.wish.warmup or self._rules.warmup
+        warmup = 0 if bucket.choice is not None else bucket.wish.warmup or self._rules.warmup
         if bucket.steps < warmup and ratio < _FIRST_RATIO:
             ratio = _FIRST_RATIO * (ratio / _FIRST_RATIO) ** (bucket.steps / warmup)
         return min(1.0, ratio * bucket.guard.factor)
@@ -343,9 +378,26 @@ class Policy:
 
     def _back(self, why: str, lossy_only: bool = False) -> None:
         self._say(f"{'modes that lose bits are' if lossy_only else 'all but dense is'} left: {why}")
-        for bucket in self._buckets.values():
-            if bucket.choice is not None:
-                bucket.choice.forbid(why, lossy_only)
+        for choice in self._choices():
+            choice.forbid(why, lossy_only)
+
+    def _choices(self) -> list[Choice]:
+        """Those of the last step: there may be others, of buckets that are gone."""
+        buckets = [self._buckets.get(key) for key in self._last]
+        return [each.choice for each in buckets if each is not None and each.choice is not None]
+
+    def _drifted(self) -> None:
+        """Times have changed for a bucket. For half of them: so they have for steps."""
+        choices = self._choices()
+        count = sum(choice.drifted for choice in choices)
+        if count and 2 * (count - 1) < len(choices) <= 2 * count:  # not again at those that follow
+            self._dense_steps.clear()
+            self._layout_due = True
+
+
+def _seen(response: Response) -> bool:
+    """Whether rank 0 executes it, and sees what it takes."""
+    return 0 in response.ranks and 0 not in response.joined
 
 
 def _adds_floats(response: Response) -> bool:
