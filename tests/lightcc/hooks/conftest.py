@@ -83,6 +83,11 @@ def summed(tensor):
     return tensor
 '''
 
+# Without it torch itself aborts now and then at the end: a thread of Gloo's still holds a tensor.
+_EPILOGUE = """
+dist.destroy_process_group()
+"""
+
 
 @pytest.fixture
 def ranks(tmp_path: Path) -> Callable[..., list[subprocess.CompletedProcess[str]]]:
@@ -95,7 +100,7 @@ def ranks(tmp_path: Path) -> Callable[..., list[subprocess.CompletedProcess[str]
         size: int, program: str, expect: int | list[int] = 0, **environ: str
     ) -> list[subprocess.CompletedProcess[str]]:
         script = tmp_path / "program.py"
-        script.write_text(_PROLOGUE + textwrap.dedent(program))
+        script.write_text(_PROLOGUE + textwrap.dedent(program) + _EPILOGUE)
         strangers = ("HOROVOD_", "LIGHT_", "RANK", "WORLD_", "LOCAL_", "MASTER_", "SLURM", "OMPI_")
         env = {k: v for k, v in os.environ.items() if not k.startswith(strangers)}
         env["PYTHONPATH"] = os.pathsep.join([PYTHON_ROOT, env.get("PYTHONPATH", "")])

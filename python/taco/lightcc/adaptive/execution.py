@@ -17,7 +17,7 @@ from taco.lightcc.adaptive.residuals import BucketState
 from taco.lightcc.adaptive.wish import CALIBRATE, RECUT
 from taco.lightcc.engine import reduction
 from taco.lightcc.engine.requests import Response
-from taco.lightcc.patterns import device, hierarchical, sparse_balanced, sparse_hierarchical
+from taco.lightcc.patterns import device, hierarchical, sparse, sparse_balanced, sparse_hierarchical
 from taco.lightcc.patterns.reduction import Reduction
 from taco.lightcc.patterns.sparse_list import SparseList
 from taco.lightcc.patterns.transport import CountingTransport, GroupTransport
@@ -274,7 +274,6 @@ class _Run:
             sent = int(count)
             return SparseList(indices[:sent], values[:sent], shard.numel())
 
-        groups = self._levels.hosts if mode.levels > 1 else self._levels.singles
         if self.on_device is not None:
             device.all_reduce(
                 tensor,
@@ -282,7 +281,9 @@ class _Run:
                 lambda shard, low: select(shard, low)[:2],
                 ops.topk_accumulate_,
             )
-        elif mode.balanced and mode.levels == 1:
+        elif mode.levels == 1 and not mode.balanced:
+            sparse.all_reduce(self._transport, compress(tensor, 0), tensor, add=_add)
+        elif mode.levels == 1:
             k = min(tensor.numel(), max(1, round(tensor.numel() * mode.ratio)))
             part = compress(tensor, 0)
             dropped = sparse_balanced.all_reduce(self._transport, part, k, tensor, add=_add)
@@ -290,7 +291,7 @@ class _Run:
                 _add(residual, lost)
         else:
             lists = sparse_hierarchical.all_reduce(
-                self._transport, tensor, groups, compress, add=_add
+                self._transport, tensor, self._levels.hosts, compress, add=_add
             )
             for low, lost in lists:
                 _add(residual[low : low + lost.length], lost)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from taco import _loader
 from taco.lightcc import topology
 from taco.lightcc.adaptive.places import Groups, Place, levels_of
 from taco.lightcc.hooks import exchange
@@ -21,8 +22,6 @@ _FIRST_TAG = 0x7AC0_0000
 
 # Of these can be selected; other gradients travel dense.
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-
-_WARMUP_RATIO = 0.25
 
 _OPTIONS = ("ratio", "fp16", "warmup_steps", "min_bytes", "start_step", "two_level")
 
@@ -99,7 +98,9 @@ class TopKState:
         if group.size() == 1 or not self._compresses(buffer, step):
             exchange.flush(buffer, mine)
             return _dense(buffer, group)
-        selection = Selection(self._ratio(step), self.fp16, self._machines(group))
+        _loader.load_torch_ops()  # says here what is missing, and not in the thread
+        ratio = exchange.warmed_up(self.ratio, step - self.start_step, self.warmup_steps)
+        selection = Selection(ratio, self.fp16, self._machines(group))
         self._worker = worker_of(group)
         self._last = self._worker.submit(_Job(buffer, mine, selection, group))
         return self._last
@@ -121,12 +122,6 @@ class TopKState:
             and 0 < buffer.numel() < 1 << 31
             and buffer.numel() * buffer.element_size() >= self.min_bytes
         )
-
-    def _ratio(self, step: int) -> float:
-        done = step - self.start_step
-        if done >= self.warmup_steps or self.ratio >= _WARMUP_RATIO:
-            return self.ratio
-        return _WARMUP_RATIO * (self.ratio / _WARMUP_RATIO) ** (done / self.warmup_steps)
 
     def _machines(self, group: dist.ProcessGroup) -> Groups | None:
         """The ranks of each machine; None if two levels are not wanted, or are none."""

@@ -51,6 +51,9 @@ class FP16Compressor(Compressor):
 class TopKCompression(Compressor):
     """The largest gradients alone are sent; the rest is added to the next step's.
 
+    It is for `DistributedOptimizer`: LightCC's own, and that of the original Horovod, which calls
+    `compress` and `decompress`.
+
     Args:
         ratio: part of the elements that is sent, above 0 and at most 1.
         fp16: values are sent as float16; what rounding takes is not lost.
@@ -78,6 +81,29 @@ class TopKCompression(Compressor):
         self.fp16 = fp16
         self.warmup_steps = warmup_steps
         self.momentum_correction = momentum_correction
+        self._original_horovod: Any = None
+
+    # Horovod asks an instance as it asks the classes above.
+
+    def compress(self, tensor: torch.Tensor) -> tuple[torch.Tensor, Any]:  # type: ignore[override]
+        """For the original Horovod alone; see `taco.lightcc.hooks.original_horovod`.
+
+        Raises:
+            ValueError: what calls is not its DistributedOptimizer.
+        """
+        from taco.lightcc.hooks.original_horovod import OriginalHorovod
+
+        if self._original_horovod is None:
+            self._original_horovod = OriginalHorovod(self)
+        compressed: tuple[torch.Tensor, Any] = self._original_horovod.compress(tensor)
+        return compressed
+
+    def decompress(self, tensor: torch.Tensor, ctx: Any) -> torch.Tensor:  # type: ignore[override]
+        """For what `compress` gave."""
+        if ctx is None:
+            return tensor
+        dense: torch.Tensor = self._original_horovod.decompress(tensor, ctx)
+        return dense
 
     @property
     def wish(self) -> Wish:
