@@ -72,9 +72,9 @@ def test_looking_costs_little(name):
         _, ran = choose(true, seed, 4000)
         first.append(sum(ran.took[:200]) / 200 / allowed(true) - 1)
         later.append(ran.mean(200) / allowed(true) - 1)
-    assert max(first) < 0.35
-    assert max(later) < 0.05
-    assert sum(later) / len(later) < 0.025
+    assert max(first) < 0.3
+    assert max(later) < 0.03
+    assert sum(later) / len(later) < 0.02
 
 
 def test_looks_become_rare():
@@ -109,7 +109,7 @@ def test_bits_are_not_lost_any_longer_for_a_gain_that_has_gone():
     drive(choice, {FLAT: 1.0, TOPK: 0.5}, Noise(1), 400)
     assert choice.mode == TOPK
     # TopK is still the fastest, but not by a tenth. Its own times do not show it.
-    drive(choice, {FLAT: 0.53, TOPK: 0.5}, Noise(2), 1000)
+    drive(choice, {FLAT: 0.53, TOPK: 0.5}, steady, 1000)
     assert choice.mode == DENSE
 
 
@@ -271,6 +271,24 @@ def test_what_others_learned_corrects_predictions_within_bounds():
     choice = Choice({FLAT: 4.0, TWO_TOPK: 2.0, TOPK: 2.0}, learned)
     assert (choice.predicted(FLAT), choice.predicted(TWO_TOPK), choice.predicted(TOPK)) == (4, 4, 1)
     assert choose(world("topk wins"), 1, 400, learned=learned)[0].mode == TWO_TOPK
+
+
+def test_predictions_follow_what_dense_took():
+    choice = Choice({FLAT: 1.0, TOPK: 0.4}, {})
+    assert choice.predicted(TOPK) == 0.4
+    drive(choice, {FLAT: 10.0, TOPK: 4.0}, steady, TRIES)
+    assert (choice.predicted(FLAT), choice.predicted(TOPK)) == (10.0, 4.0)
+    assert "predicted 4000.00 ms" in choice.why
+
+
+def test_what_was_learned_is_forgotten_when_times_change():
+    learned = {}
+    choice = Choice({FLAT: 1.0, TOPK: 0.4}, learned)
+    drive(choice, {FLAT: 1.0, TOPK: 0.7}, steady, 200)
+    assert learned[TOPK.title] == pytest.approx(0.7 / 0.4)
+    while not choice.drifted:
+        drive(choice, {FLAT: 2.0, TOPK: 2.0}, steady, 1)
+    assert learned == {}
 
 
 def test_a_small_bucket_whose_predictions_are_far_off_does_not_spoil_a_large_ones():

@@ -71,6 +71,25 @@ def test_a_choice_says_what_was_predicted_what_dense_took_and_why():
     assert found.links[0]["across"]["per_byte"] == 8e-9
 
 
+def test_a_guards_reason_is_none_for_a_mode_that_was_chosen_by_its_time():
+    true = {Mode(): 0.05, Mode(2): 0.02, Mode(1, 1.0): 0.005, Mode(2, 1.0): 0.004}
+    bucket = response(dtype="bfloat16")
+
+    def seconds(bucket, mode):
+        return true[mode.family]
+
+    found, policy = explained(Rules(auto=True), 200, [bucket], seconds)
+    for _ in range(6):
+        for _ in range(30):
+            run_step(policy, [bucket], seconds, lambda modes: 1.0)
+        policy.loss(float("nan"))
+    for _ in range(200):
+        run_step(policy, [bucket], seconds, lambda modes: 1.0)
+    found = explain(0, [(bucket, policy.buckets()[0].last)], policy, [])
+    assert found.buckets[0].mode == "2d"
+    assert found.buckets[0].why == "measured 20.00 ms, dense flat 50.00 ms"
+
+
 def test_measured_is_the_median_of_the_last_executions():
     times = iter([1.0, 9.0, 2.0, 3.0, 100.0])
     found, _ = explained(Rules(), 5, [response()], lambda bucket, mode: next(times))

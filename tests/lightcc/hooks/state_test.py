@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 from taco.lightcc import TopKState
+from taco.lightcc.hooks.exchange import warmed_up
 
 _STEPS = """
 import io, pickle
@@ -98,7 +100,8 @@ copy = pickle.loads(pickle.dumps(state))
 assert copy.process_group is None
 assert (copy.ratio, copy.fp16, copy.min_bytes, copy.start_step) == (0.05, True, 0, 0)
 a, b = state.state_dict(), copy.state_dict()
-assert all(torch.equal(x["residual"], y["residual"]) for x, y in zip(a["parameters"], b["parameters"]))
+for x, y in zip(a["parameters"], b["parameters"], strict=True):
+    assert torch.equal(x["residual"], y["residual"])
 model, ddp = prepared(copy)
 steps(ddp, 4, 6)
 """,
@@ -202,11 +205,11 @@ def test_numbers_out_of_range_are_refused(options):
 
 
 def test_the_ratio_comes_down_by_the_same_factor():
-    state = TopKState(ratio=0.01, warmup_steps=4, start_step=2)
-    ratios = [state._ratio(step) for step in range(2, 8)]
+    ratios = [warmed_up(0.01, step, 4) for step in range(6)]
     assert ratios[0] == 0.25
     assert ratios[4:] == [0.01, 0.01]
-    assert all(abs(a / b - ratios[0] / ratios[1]) < 1e-9 for a, b in zip(ratios[:4], ratios[1:5]))
+    assert all(a / b == pytest.approx(ratios[0] / ratios[1]) for a, b in pairwise(ratios[:5]))
+    assert warmed_up(0.5, 0, 4) == 0.5
 
 
 def test_importing_lightcc_imports_no_torch():

@@ -265,10 +265,10 @@ TEST(TableConcurrencyTest, RowsKeepTheirVectorsWhileSlotsComeAndGo) {
 
 // LAMB.
 
-std::unique_ptr<Table> LambTable() {
+std::unique_ptr<Table> LambTable(int dim = kDim) {
   TableOptions options;
   options.name = "lamb";
-  options.dim = kDim;
+  options.dim = dim;
   options.initializer = {InitializerKind::kConstant, 1.0f, 0.0f, 0};
   options.optimizer.kind = OptimizerKind::kLamb;
   std::unique_ptr<Table> table;
@@ -290,7 +290,7 @@ void ApplyLamb(Table* table, const std::vector<int64_t>& keys, const std::vector
 // The same gradient for all: rows that have seen equally many steps stay alike, so that what a row
 // holds follows from their number alone.
 void StepAll(Table* table, const std::vector<int64_t>& keys, Executor* executor) {
-  ApplyLamb(table, keys, std::vector<float>(keys.size() * kDim, 0.25f), executor);
+  ApplyLamb(table, keys, std::vector<float>(keys.size() * table->options().dim, 0.25f), executor);
 }
 
 // Rows by key, as a snapshot packs them.
@@ -435,13 +435,14 @@ TEST(TableConcurrencyTest, LambStepsOnTheSameKeysComeOneAfterTheOther) {
 
 // LAMB holds its locks while it waits for the snapshot's reader.
 TEST(TableConcurrencyTest, ASlowSnapshotSlowsLambAndHoldsTheRowsOfItsMoment) {
-  std::unique_ptr<Table> table = LambTable();
+  constexpr int kWide = 512;  // few rows fill the side buffer
+  std::unique_ptr<Table> table = LambTable(kWide);
   const size_t stride = table->layout().stride;
-  std::vector<int64_t> keys(Snapshot::kSideBufferBytes / stride + 20000);
+  std::vector<int64_t> keys(Snapshot::kSideBufferBytes / stride + 4000);
   for (size_t i = 0; i < keys.size(); ++i) keys[i] = static_cast<int64_t>(i);
   InlineExecutor inline_executor;
   StepAll(table.get(), keys, &inline_executor);
-  float moment[kDim];
+  float moment[kWide];
   table->Lookup(keys.data(), 1, {}, moment, nullptr, &inline_executor);
   auto snapshot = table->BeginSnapshot();
   std::thread trainer([&] {

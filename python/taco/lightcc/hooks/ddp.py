@@ -1,7 +1,7 @@
 """A communication hook for DistributedDataParallel: TopK with error feedback.
 
-    model = torch.nn.parallel.DistributedDataParallel(model)
-    model.register_comm_hook(taco.lightcc.TopKState(ratio=0.01), taco.lightcc.topk_hook)
+The hook decides nothing: `state` says what travels how, `exchange` carries it out in the thread of
+`worker`, and `held_back` keeps what was not sent.
 """
 
 import weakref
@@ -24,7 +24,7 @@ def topk_hook(state: object, bucket: dist.GradBucket) -> torch.futures.Future[to
 
     Example:
         >>> model = torch.nn.parallel.DistributedDataParallel(model)
-        >>> model.register_comm_hook(None, taco.lightcc.topk_hook)
+        >>> model.register_comm_hook(TopKState(ratio=0.01), topk_hook)
 
     Args:
         state: a `TopKState`; or as torch's own hooks take it, DDP's process group or None for the

@@ -162,9 +162,9 @@ class HeldBack:
             if saved is not None:
                 if saved["elements"] != entry.elements:
                     raise ValueError(
-                        f"The TopK state that was loaded belongs to another model, or bucket_cap_mb "
+                        "The TopK state that was loaded belongs to another model, or bucket_cap_mb "
                         f"differs: its parameter {entry.number} has {saved['elements']} elements, "
-                        f"the one of this DDP {entry.elements}."
+                        f"that of this DDP {entry.elements}."
                     )
                 entry.steps, entry.residual = saved["steps"], saved["residual"]
             self._entries[param] = entry

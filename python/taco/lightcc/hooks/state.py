@@ -1,5 +1,6 @@
 """The state of the TopK hook: what was chosen, and what is held back."""
 
+import contextlib
 import os
 import socket
 from collections.abc import Mapping
@@ -88,8 +89,8 @@ class TopKState:
         buffer = bucket.buffer()
         if buffer.device.type != "cpu":
             raise ValueError(
-                f"The TopK hook needs gradients on the CPU, these are on {buffer.device}. Leave the "
-                "hook out, or train on CPUs over Gloo."
+                f"The TopK hook needs gradients on the CPU, these are on {buffer.device}. Leave "
+                "the hook out, or train on CPUs over Gloo."
             )
         self._enter((group.rank(), group.size()))
         mine = self._held_back.bucket(bucket.parameters(), self._settle)
@@ -137,10 +138,8 @@ class TopKState:
     def _settle(self) -> None:
         """Waits for what is under way."""
         if self._last is not None:
-            try:
+            with contextlib.suppress(RuntimeError):  # whoever called backward has been told
                 self._last.wait()
-            except RuntimeError:  # whoever called backward has been told
-                pass
             self._last = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -162,8 +161,8 @@ class TopKState:
         what ranks held back that are gone now is lost.
 
         Raises:
-            ValueError: it is no state_dict of a TopKState, or of another model. For a state that has
-                not been used yet, the latter comes out of the first backward.
+            ValueError: it is no state_dict of a TopKState, or of another model. For a state that
+                has not been used yet, the latter comes out of the first backward.
         """
         self._settle()
         self._held_back.load(state_dict)

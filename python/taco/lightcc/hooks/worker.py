@@ -52,7 +52,7 @@ def worker_of(group: dist.ProcessGroup) -> Worker:
     """
     with _lock:
         known = _workers.get(group)
-        worker = known and known()
+        worker = known() if known is not None else None
         if worker is None:
             worker = Worker()
             _workers[group] = weakref.ref(worker)
