@@ -206,7 +206,7 @@ def test_times_that_change_all_the_time_do_not_keep_it_looking():
 def settled(learned=None):
     choice, _ = choose(world("topk wins"), 1, 150, learned=learned)
     while not choice.settled:
-        drive(choice, world("topk wins"), steady, 1)
+        choice.observe(choice.next(), world("topk wins")[choice.next()])
     assert choice.mode == TWO_TOPK
     return choice
 
@@ -286,9 +286,32 @@ def test_what_was_learned_is_forgotten_when_times_change():
     choice = Choice({FLAT: 1.0, TOPK: 0.4}, learned)
     drive(choice, {FLAT: 1.0, TOPK: 0.7}, steady, 200)
     assert learned[TOPK.title] == pytest.approx(0.7 / 0.4)
-    while not choice.drifted:
-        drive(choice, {FLAT: 2.0, TOPK: 2.0}, steady, 1)
+    after = {FLAT: 2.0, TOPK: 0.2}
+    assert drift_of(choice, after) <= 3 * WINDOW
     assert learned == {}
+
+
+def drift_of(choice, true):
+    """Executions until the choice says that times have changed."""
+    for count in range(500):
+        if choice.drifted:
+            return count
+        choice.observe(choice.next(), true[choice.next()])
+    raise AssertionError("no drift")
+
+
+@pytest.mark.parametrize("factor", [0.4, 2.5])
+@pytest.mark.parametrize("mode", [FLAT, TWO, TWO_TOPK])
+def test_times_that_change_by_much_are_a_drift_until_all_is_measured(mode, factor):
+    # Also where what is kept then seems slower than dense was.
+    true = {FLAT: 1.0, TWO: 2.0, TWO_TOPK: 2.0} | {mode: 0.7}
+    choice = Choice({FLAT: 1.0, TWO: 0.7, TWO_TOPK: 0.6}, {})
+    drive(choice, true, steady, 100)
+    assert (choice.mode, choice.drifted) == (mode, False)
+    after = {each: factor * took for each, took in true.items()}
+    assert drift_of(choice, after) <= 3 * WINDOW
+    drive(choice, after, steady, 4 * TRIES)
+    assert (choice.mode, choice.drifted) == (mode, False)
 
 
 def test_a_small_bucket_whose_predictions_are_far_off_does_not_spoil_a_large_ones():
@@ -320,8 +343,9 @@ def test_hundreds_of_buckets_in_lockstep_find_their_own_modes():
     spent = best = 0.0
     for step in range(300):
         for choice, true, noise in buckets:
-            ran = drive(choice, true, noise, 1)
-            spent += ran.took[0]
+            mode = choice.next()
+            choice.observe(mode, true[mode] * noise())
+            spent += true[mode]
             best += allowed(true)
         if step == 99:
             assert spent < 1.45 * best

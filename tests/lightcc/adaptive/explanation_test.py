@@ -78,13 +78,18 @@ def test_a_guards_reason_is_none_for_a_mode_that_was_chosen_by_its_time():
     def seconds(bucket, mode):
         return true[mode.family]
 
-    found, policy = explained(Rules(auto=True), 200, [bucket], seconds)
+    def steps(policy, count):
+        for _ in range(count):
+            run_step(policy, [bucket], seconds, lambda modes: true[modes[0].family])
+
+    policy = Policy(Rules(auto=True), lambda response: HOSTS)
+    policy.calibrated(0, COSTS)
+    steps(policy, 200)
     for _ in range(6):
-        for _ in range(30):
-            run_step(policy, [bucket], seconds, lambda modes: 1.0)
+        steps(policy, 30)
         policy.loss(float("nan"))
-    for _ in range(200):
-        run_step(policy, [bucket], seconds, lambda modes: 1.0)
+    steps(policy, 200)
+    assert policy.buckets()[0].guard.dense
     found = explain(0, [(bucket, policy.buckets()[0].last)], policy, [])
     assert found.buckets[0].mode == "2d"
     assert found.buckets[0].why == "measured 20.00 ms, dense flat 50.00 ms"

@@ -264,6 +264,7 @@ class Choice:
             # The others' times are old. Are they still so? And soon again, when in doubt.
             self._times = {self.mode: self._times[self.mode]}
             self._next_look = _FIRST_LOOK
+            self.drifted = drifted
             self._look(f"{self.mode.title} took {recent * 1e3:.2f} ms")
         elif not self._drifts and (self._age >= self._look_at or (self._barred and not self._rest)):
             self._look("it is time to look again")
