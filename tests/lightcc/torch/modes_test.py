@@ -336,3 +336,24 @@ assert len(layouts) == 2 and hvd.allgather_object(layouts)[0] == layouts, layout
         LIGHT_TOPK_THRESHOLD="64",
         LIGHT_TOPK_RATIO="0.05",
     )
+
+
+def test_auto_measures_with_buckets_of_the_users_own(ranks) -> None:
+    ranks(
+        2,
+        _WORLD
+        + """
+optimizer = hvd.DistributedOptimizer(
+    torch.optim.SGD(model.parameters(), lr=0.05), model.named_parameters(), groups=2
+)
+for step in range(12):
+    optimizer.zero_grad()
+    loss_of(model, data(step, rank)).backward()
+    optimizer.step()
+same_everywhere(model)
+found = hvd.explain()
+assert len(found.buckets) == 2
+assert rank or all(each.dense for each in found.buckets), found
+""",
+        LIGHT_MODE="auto",
+    )

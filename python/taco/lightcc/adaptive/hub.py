@@ -171,6 +171,10 @@ class Hub:
         if self.policy is not None:
             self.policy.loss(value)
 
+    def forget_buckets(self) -> None:
+        """Buckets are cut anew: `explain` says nothing of the old ones."""
+        self._latest.clear()
+
     def explain(self) -> Explanation:
         """What runs how, and why. Predictions and reasons are rank 0's alone."""
         return explain(self._rank, list(self._latest.values()), self.policy, self.notes)

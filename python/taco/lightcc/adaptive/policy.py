@@ -332,7 +332,9 @@ class Policy:
             deep = self._deep(rules.levels, response)
             balanced = deep == 1 and len(response.ranks) > _BALANCED_FROM
             return Mode(deep, rules.ratio, rules.topk_half, balanced)
-        if not rules.auto or not _adds_floats(response) or not _seen(response) or response.joined:
+        on_cpu = all(spec.device == "cpu" for spec in response.tensors)
+        measurable = on_cpu and _adds_floats(response) and _seen(response) and not response.joined
+        if not rules.auto or not measurable:
             return self._plain(response)
         topk = topk and self._trained >= rules.warmup  # until then it is dense
         if bucket.choice is None or topk > bucket.tries_topk:
@@ -405,6 +407,5 @@ def _adds_floats(response: Response) -> bool:
     kinds = {(spec.dtype, spec.device) for spec in response.tensors}
     if len(kinds) != 1 or response.op not in ("sum", "average"):
         return False
-    dtype, device = next(iter(kinds))
     elements = sum(spec.elements for spec in response.tensors)
-    return dtype in _FLOATS and device == "cpu" and elements < 1 << 31
+    return next(iter(kinds))[0] in _FLOATS and elements < 1 << 31

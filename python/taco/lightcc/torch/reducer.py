@@ -146,12 +146,15 @@ class GradientReducer:
         self._bucket_of = {param: bucket for bucket in self._buckets for param in bucket.params}
 
     def _lay_out(self) -> None:
-        """Cuts buckets from the order noted last."""
+        """Cuts buckets from the order noted last; has costs measured, which the modes need too."""
+        numbers = self._measure()
+        if self._fixed:
+            return
         kept = self.residuals()
         order = self._agreed(self._order)
         sparse = {p for p in self._params.values() if p.grad is not None and p.grad.is_sparse}
         most = _settings.settings().fusion_threshold
-        lists = self._by_cost(order, most) if most and not sparse else None
+        lists = self._by_cost(order, most, numbers) if most and not sparse else None
         if lists is None:
             aim = _bucket_bytes(self._params.values())
             lists = lists_by_limit(order, self._params, aim, most, lambda param: param in sparse)
@@ -161,18 +164,26 @@ class GradientReducer:
         self._index()
         self.load_residuals(kept)
 
-    def _by_cost(self, order: list[str], most: int) -> list[list[str]] | None:
+    def _measure(self) -> list[float] | None:
+        """What allreduces cost, as all ranks measure it; None where nobody wants to know."""
+        hub = _state.adaptive()
+        hub.forget_buckets()
+        on_cpu = all(param.device.type == "cpu" for param in self._params.values())
+        return calibrate(self._recipe.process_set) if hub.measured_layout and on_cpu else None
+
+    def _by_cost(
+        self, order: list[str], most: int, numbers: list[float] | None
+    ) -> list[list[str]] | None:
         """Cuts by measured costs and by when gradients came; None where that cannot be.
 
         All ranks measure; those of the set's first rank count.
         """
         hub = _state.adaptive()
         kinds = {(p.dtype, p.device.type) for p in self._params.values()}
-        if not hub.measured_layout or len(kinds) != 1 or next(iter(kinds))[1] != "cpu":
+        if numbers is None or len(kinds) != 1:
             return None
         process_set = self._recipe.process_set
         assert process_set.process_set_id is not None
-        numbers = calibrate(process_set)
         ranks = _state.runtime().sets[process_set.process_set_id]
         item = next(iter(kinds))[0].itemsize
         came = dict(zip(self._order, self._times, strict=True))
@@ -304,15 +315,14 @@ class GradientReducer:
         if self._step_ended:
             _state.adaptive().step(now - self._step_ended)
         self._step_ended = now
-        if not self._fixed:
-            self._recorded += 1
-            if self._recorded == _RECORDED_STEPS:
-                self._lay_out()
-            elif any(bucket.state.recut for bucket in self._buckets):
-                # All ranks have read it in the same answers: after the next step, by its arrivals.
-                self._recorded = _RECORDED_STEPS - 1
-                for bucket in self._buckets:
-                    bucket.state.recut = False
+        self._recorded += 1
+        if self._recorded == _RECORDED_STEPS:
+            self._lay_out()
+        elif any(bucket.state.recut for bucket in self._buckets):
+            # All ranks have read it in the same answers: after the next step, by its arrivals.
+            self._recorded = _RECORDED_STEPS - 1
+            for bucket in self._buckets:
+                bucket.state.recut = False
         self.reset()
 
     def reset(self) -> None:
