@@ -26,6 +26,7 @@ class BucketState:
         thresholds: by first element of a shard's chunk: TopK's state.
         family: the mode in which these came about, as text.
         half_scale: power of two that the values are multiplied with before they travel as float16.
+        scale: what the gradients, and so what is held back, were multiplied with.
         recut: whether rank 0 wants buckets cut anew.
         probe: sums over a sample of the elements, of what was sent and of the dense result.
     """
@@ -36,6 +37,7 @@ class BucketState:
     thresholds: dict[int, torch.Tensor] = field(default_factory=dict)
     family: str = ""
     half_scale: float = 1.0
+    scale: float = 1.0
     recut: bool = False
     probe: tuple[torch.Tensor, torch.Tensor] | None = None
 
@@ -61,6 +63,18 @@ class BucketState:
         if self.momentum and (self.velocity is None or self.velocity.numel() != elements):
             self.velocity = torch.zeros(elements, device=device)
 
+    def rescale(self, scale: float) -> None:
+        """Brings what is held back to the scale of the gradients to come."""
+        if scale == self.scale:
+            return
+        for kept in (self.residual, self.velocity):
+            if kept is not None:
+                kept.mul_(scale / self.scale)
+        self.scale = scale
+        self.half_scale = 1.0
+        self.probe = None
+        self.thresholds.clear()
+
     @property
     def empty(self) -> bool:
         """Whether there is nothing that a checkpoint would miss."""
@@ -81,7 +95,7 @@ Parts = dict[str, dict[str, torch.Tensor]]
 
 
 def split(state: BucketState, shapes: Sequence[tuple[str, torch.Size]]) -> Parts:
-    """A bucket's state by parameter; views.
+    """A bucket's state by parameter, of gradients as they are; views where those are not scaled.
 
     Args:
         state: of the bucket.
@@ -92,6 +106,8 @@ def split(state: BucketState, shapes: Sequence[tuple[str, torch.Size]]) -> Parts
         whole = getattr(state, kind)
         if whole is None:
             continue
+        if state.scale != 1.0:
+            whole = whole / state.scale
         pieces = whole.split([shape.numel() for _, shape in shapes])
         for (name, shape), piece in zip(shapes, pieces, strict=True):
             parts.setdefault(name, {})[kind] = piece.view(shape)

@@ -103,7 +103,11 @@ class Collectives:
         outputs: list[torch.Tensor],
         state: Any,
     ) -> None:
-        """One buffer for all tensors of a dtype."""
+        """One buffer for all tensors of a dtype: their own, where they stand in one."""
+        flat = _adjacent(inputs, outputs)
+        if flat is not None:
+            self._reduce(response, group, flat, state)
+            return
         kinds: dict[tuple[torch.dtype, torch.device], list[int]] = {}
         for i, tensor in enumerate(inputs):
             kinds.setdefault((tensor.dtype, tensor.device), []).append(i)
@@ -174,6 +178,27 @@ class Collectives:
             buffer = torch.empty(elements, dtype=dtype, device=device)
             self._buffers[key] = buffer
         return buffer[:elements]
+
+
+def _adjacent(
+    inputs: Sequence[torch.Tensor], outputs: Sequence[torch.Tensor]
+) -> torch.Tensor | None:
+    """The memory of tensors that stand side by side, flat; None where they do not, or are copied.
+
+    Args:
+        inputs: contiguous.
+        outputs: the same tensors, where the reduction is in place.
+    """
+    first = inputs[0]
+    memory, at, end = first.untyped_storage().data_ptr(), first.data_ptr(), 0
+    for given, output in zip(inputs, outputs, strict=True):
+        if given is not output or given.data_ptr() != at or given.dtype != first.dtype:
+            return None
+        if given.untyped_storage().data_ptr() != memory:
+            return None
+        at += given.nbytes
+        end += given.numel()
+    return first.detach().as_strided((end,), (1,))
 
 
 def _grouped(items: list[torch.Tensor], counts: Sequence[int]) -> list[list[torch.Tensor]]:

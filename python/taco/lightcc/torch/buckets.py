@@ -14,7 +14,10 @@ import torch
 from taco.lightcc.adaptive.residuals import BucketState
 from taco.lightcc.adaptive.wish import Wish
 from taco.lightcc.torch import _state
+from taco.lightcc.torch._submit import Average, Sum
 from taco.lightcc.torch.allreduce import reduce_gradients_async_, sparse_allreduce_async
+from taco.lightcc.torch.compression import Compression
+from taco.lightcc.torch.flat import FlatGradients
 from taco.lightcc.torch.process_sets import ProcessSet
 
 
@@ -40,6 +43,11 @@ class Recipe:
     process_set: ProcessSet
     wish: Wish = Wish()
 
+    @property
+    def plain(self) -> bool:
+        """Whether gradients travel as they are."""
+        return self.compression is Compression.none and not self.sparse_as_dense
+
 
 @dataclass
 class Bucket:
@@ -52,6 +60,7 @@ class Bucket:
         work: what was handed in; None before.
         state: what TopK holds back of it.
         wish: in place of the recipe's.
+        flat: where its gradients stand side by side; None: each by itself.
     """
 
     name: str
@@ -60,6 +69,7 @@ class Bucket:
     work: "Work | None" = None
     state: BucketState = field(default_factory=BucketState)
     wish: Wish | None = None
+    flat: FlatGradients | None = None
 
     @property
     def shapes(self) -> list[tuple[torch.nn.Parameter, torch.Size]]:
@@ -75,6 +85,9 @@ class Bucket:
         for param in self.params:
             if param.grad is None:
                 param.grad = torch.zeros_like(param, memory_format=torch.contiguous_format)
+        if self.flat is not None:
+            self.work = _submit_flat(self, self.flat, recipe)
+            return
         sparse = [p for p in self.params if p.grad.is_sparse]
         if sparse and not recipe.sparse_as_dense:
             if len(self.params) > 1:
@@ -120,6 +133,39 @@ class Work:
             self._write()
 
 
+def _submit_flat(bucket: Bucket, flat: FlatGradients, recipe: Recipe) -> Work:
+    op, factor = recipe.op, 1.0
+    if op == Average and recipe.prescale == 1.0:
+        factor = flat.early_division(recipe.process_set.size())
+        op = op if factor == 1.0 else Sum
+    try:
+        tensors = flat.take(factor)
+    except ValueError as error:
+        raise ValueError(f"{bucket.name}: {error}") from None
+    bucket.state.rescale(factor)
+    handle = _hand_in(bucket, tensors, recipe, op)
+
+    def write() -> None:
+        _state.synchronize(handle)
+        flat.write(tensors)
+
+    return Work([handle], write)
+
+
+def _hand_in(bucket: Bucket, tensors: Sequence[torch.Tensor], recipe: Recipe, op: int) -> int:
+    wish = recipe.wish if bucket.wish is None else bucket.wish
+    return reduce_gradients_async_(
+        tensors,
+        bucket.name,
+        op,
+        recipe.prescale,
+        recipe.postscale,
+        recipe.process_set,
+        wish,
+        bucket.state if wish.gradient else None,
+    )
+
+
 def _submit_dense(bucket: Bucket, recipe: Recipe) -> Work:
     packed = []
     for param in bucket.params:
@@ -128,17 +174,8 @@ def _submit_dense(bucket: Bucket, recipe: Recipe) -> Work:
         dense = grad.to_dense() if grad.is_sparse else grad
         tensor, ctx = recipe.compression.compress(dense.detach())
         packed.append((tensor.contiguous(), ctx))
-    wish = recipe.wish if bucket.wish is None else bucket.wish
-    handle = reduce_gradients_async_(
-        [tensor for tensor, _ in packed],
-        bucket.name,
-        recipe.op,
-        recipe.prescale,
-        recipe.postscale,
-        recipe.process_set,
-        wish,
-        bucket.state if wish.gradient else None,
-    )
+    bucket.state.rescale(1.0)
+    handle = _hand_in(bucket, [tensor for tensor, _ in packed], recipe, recipe.op)
 
     def write() -> None:
         _state.synchronize(handle)

@@ -17,6 +17,7 @@ from taco.lightcc.torch._submit import Average
 from taco.lightcc.torch.buckets import Bucket, Recipe, lists_by_limit
 from taco.lightcc.torch.calibrate import calibrate
 from taco.lightcc.torch.compression import Compression, TopKCompression
+from taco.lightcc.torch.flat import FlatGradients
 from taco.lightcc.torch.functions import broadcast_object
 from taco.lightcc.torch.process_sets import ProcessSet
 
@@ -107,7 +108,8 @@ class GradientReducer:
 
     def _bucket(self, name: str, members: Sequence[str], wish: Wish | None = None) -> Bucket:
         params = tuple(self._params[each] for each in members)
-        return Bucket(name, params, state=BucketState(self.momentum), wish=wish)
+        flat = FlatGradients(params) if self._recipe.plain and FlatGradients.suits(params) else None
+        return Bucket(name, params, state=BucketState(self.momentum), wish=wish, flat=flat)
 
     def _user_buckets(self, groups: int | list[list[torch.nn.Parameter]]) -> list[Bucket]:
         # The same on all ranks, as load_state_dict needs it too. Nobody is asked: newcomers of an
@@ -201,7 +203,7 @@ class GradientReducer:
     # What TopK holds back.
 
     def residuals(self) -> Parts:
-        """By parameter name: "residual" and perhaps "velocity", in the parameter's shape; views."""
+        """By parameter name: "residual" and perhaps "velocity", in the parameter's shape."""
         parts: Parts = {}
         for bucket in self._buckets:
             shapes = [(self._names[param], param.shape) for param in bucket.params]
