@@ -134,6 +134,16 @@ def test_wrong_usage_says_what_is_right(arguments, wrong, capsys):
     assert wrong in capsys.readouterr().err
 
 
+def test_without_pytorch_one_sentence_says_what_to_install(monkeypatch, capsys):
+    from taco.cli import commands
+    from taco.lightcc.run import launcher
+
+    monkeypatch.setattr(launcher.importlib.util, "find_spec", lambda name: None)
+    assert commands.run(["run", "-np", "2", "true"]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1 and "pip install torch==2.13" in error
+
+
 def test_the_store_is_shared_by_all_ranks(taco_run, script):
     text = """
 from taco.lightcc import topology

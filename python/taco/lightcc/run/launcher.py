@@ -1,6 +1,7 @@
 """`taco run`, from the command line to the exit code: start here."""
 
 import argparse
+import importlib.util
 import os
 import sys
 import uuid
@@ -70,6 +71,11 @@ def run(
     anywhere = bool(others or parsed.host_discovery_script)
     interface = ",".join(parsed.network_interface) or None
     _say_of_original(parsed, command)
+    if importlib.util.find_spec("torch") is None:
+        raise ValueError(
+            f"PyTorch is not installed for {sys.executable}, with which this runs. Install "
+            f"torch 2.13 there (pip install torch==2.13.0; in TACO's sources: make build)."
+        )
     store = StoreProcess(anywhere)
     try:
         job = environment.Job(

@@ -1,0 +1,63 @@
+// How long a packet and its acknowledgement take on one path: smoothed, its variation, and the
+// least that was ever seen lately.
+#ifndef NCCL_PLUGIN_PROTOCOL_ROUND_TRIP_H_
+#define NCCL_PLUGIN_PROTOCOL_ROUND_TRIP_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+
+namespace taco {
+namespace harp {
+
+class RoundTrip {
+ public:
+  // A sample, in nanoseconds, at a time: packets that were sent once have theirs, others too, as
+  // every transmission has a number of its own. The receiver's own delay is taken off, never below
+  // the least. RFC 6298's averages; the least is forgotten after 10 s.
+  void Add(int64_t sample, int64_t receiver_delay, int64_t now) {
+    sample = std::max<int64_t>(sample, 1);
+    if (samples_ == 0 || sample <= least_ || now - least_at_ > kForget) {
+      least_ = sample;
+      least_at_ = now;
+    }
+    sample = std::max(least_, sample - receiver_delay);
+    latest_ = sample;
+    if (samples_++ == 0) {
+      smoothed_ = sample;
+      variation_ = sample / 2;
+      return;
+    }
+    const int64_t error = sample - smoothed_;
+    variation_ += (std::abs(error) - variation_) / 4;
+    smoothed_ += error / 8;
+  }
+
+  bool known() const { return samples_ != 0; }
+  int64_t least() const { return least_; }
+  int64_t latest() const { return latest_; }
+  int64_t smoothed() const { return smoothed_; }
+
+  // After which a packet that nobody speaks of is taken for lost.
+  int64_t Timeout() const {
+    return known() ? std::max(kLeastTimeout, smoothed_ + 4 * variation_) : kFirstTimeout;
+  }
+
+  static constexpr int64_t kLeastTimeout = 1'000'000;
+  static constexpr int64_t kFirstTimeout = 20'000'000;
+
+ private:
+  static constexpr int64_t kForget = 10'000'000'000;
+
+  int64_t least_ = 0;
+  int64_t least_at_ = 0;
+  int64_t latest_ = 0;
+  int64_t smoothed_ = 0;
+  int64_t variation_ = 0;
+  uint64_t samples_ = 0;
+};
+
+}  // namespace harp
+}  // namespace taco
+
+#endif  // NCCL_PLUGIN_PROTOCOL_ROUND_TRIP_H_
