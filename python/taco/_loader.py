@@ -29,6 +29,8 @@ TENSORFLOW_VERSION = "2.21.0"
 # minor release, and not within one.
 TORCH_VERSION = "2.13.0"
 
+FRAMEWORK_VERSIONS = {"tensorflow": TENSORFLOW_VERSION, "torch": TORCH_VERSION}
+
 _PACKAGE = Path(__file__).resolve().parent
 _WORKSPACE = "taco"  # as WORKSPACE names it, which is the first part of a runfiles path
 _load_lock = threading.Lock()

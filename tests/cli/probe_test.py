@@ -114,7 +114,8 @@ def test_report_of_a_library_whose_framework_is_not_installed(tmp_path, monkeypa
         (tmp_path / artefact.file_name).touch()
         report = probe.artefact_report(artefact, readings)
         assert (report["status"], report["place"]) == (probe.NEEDS_FRAMEWORK, "TACO_LIBRARY_PATH")
-        assert report["error"] == f"{artefact.loaded_by} is not installed"
+        remedy = f"pip install {artefact.loaded_by}=="
+        assert report["error"].startswith(f"{artefact.loaded_by} is not installed: {remedy}")
 
 
 def test_report_of_a_library_that_crashes(tmp_path):

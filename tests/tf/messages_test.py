@@ -70,6 +70,64 @@ def test_names_that_are_no_strings(make, name):
         make(name)
 
 
+@pytest.mark.parametrize("make", [de.get_variable, lambda name: de.Variable(name=name)])
+def test_an_empty_name(make):
+    with pytest.raises(ValueError, match="name of a table must not be empty"):
+        make("")
+
+
+@pytest.mark.parametrize("flag", ["trainable", "checkpoint"])
+@pytest.mark.parametrize("value", ["maybe", None, 1])
+def test_flags_that_are_no_bools(flag, value):
+    with pytest.raises(TypeError, match=f"{flag} must be True or False, and is {value!r}"):
+        table(**{flag: value})
+    assert table(trainable=np.False_).trainable is False
+
+
+WRITES = {
+    "upsert": lambda made, values: made.upsert(IDS, values),
+    "import_": lambda made, values: made.import_(IDS, values),
+    "accum": lambda made, values: made.accum(IDS, values, values, [False, False]),
+}
+
+
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("value_dtype", [tf.float32, tf.bfloat16])
+def test_values_of_another_type(write, value_dtype):
+    made = filled([7], np.ones((1, 4)), value_dtype=value_dtype)
+    for values in (tf.ones([2, 4], tf.float64), tf.ones([2, 4], tf.int32)):
+        expected = f"rows of {value_dtype.name}, and was given {values.dtype.name}: tf.cast"
+        with pytest.raises(TypeError, match=f"table '{made.name}' has {expected}"):
+            WRITES[write](made, values)
+    for values in ([["a"] * 4] * 2, np.array([["a"] * 4] * 2), None, object(), [[1.0], [1.0, 2]]):
+        with pytest.raises((TypeError, ValueError), match=f"table '{made.name}' has rows of"):
+            WRITES[write](made, values)
+    assert made.export()[0].numpy().tolist() == [7]
+    WRITES[write](made, np.ones((2, 4)))
+    assert int(made.size()) == (2 if write == "import_" else 3)
+
+
+@pytest.mark.parametrize(
+    ("initializer", "error", "message"),
+    [
+        (lambda: "x", TypeError, "must give numbers, and gave string"),
+        (lambda shape: tf.cast(tf.ones(shape), tf.bool), TypeError, "numbers, and gave bool"),
+        (lambda: tf.ones([3]), ValueError, r"gave values of shape \(3,\), where rows of 4"),
+        (lambda: None, TypeError, "must give numbers, and gave NoneType"),
+    ],
+)
+def test_initializers_that_give_no_rows(initializer, error, message):
+    made = table(initializer=initializer)
+    with pytest.raises(error, match=f"initializer .*{message}"):
+        made.lookup([1])
+
+
+@pytest.mark.parametrize("max_norm", ["x", True, [1.0]])
+def test_norms_that_are_no_numbers(max_norm):
+    with pytest.raises(TypeError, match="max_norm must be a number or None"):
+        de.embedding_lookup(table(), IDS, max_norm=max_norm)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300, [1.0, float("nan")]])
 def test_initializers_that_are_no_finite_numbers(value):
     with pytest.raises(ValueError, match="no finite float32"):
@@ -237,6 +295,28 @@ def test_layers_given_bools():
     for ids in (np.array([[True]]), keras.Input((1,), dtype="bool")):
         with pytest.raises(TypeError, match="given bool: a mask in place of ids"):
             Embedding(4)(ids)
+
+
+def test_layers_given_unsigned_ids():
+    ids = np.array([[2**64 - 1], [2**63]], np.uint64)
+    with pytest.raises(TypeError, match="has int32 ids, and was given uint64"):
+        Embedding(4, key_dtype="int32")(ids)
+    model = keras.Sequential(
+        [keras.Input((1,), dtype="int64"), Embedding(1), keras.layers.Flatten()]
+    )
+    model.compile("sgd", "mse")
+    model.fit(ids, np.ones((2, 1)), verbose=0)
+    made = model.layers[0].table
+    assert sorted(made.export()[0].numpy().tolist()) == [-(2**63), -1]
+    assert np.array_equal(model.predict(ids, verbose=0), made.lookup(ids)[:, 0].numpy())
+    assert np.array_equal(model.layers[0](ids)[:, 0].numpy(), made.lookup(ids)[:, 0].numpy())
+
+
+def test_layers_given_floats_in_fit():
+    model = keras.Sequential([Embedding(1), keras.layers.Flatten()])
+    model.compile("sgd", "mse")
+    with pytest.raises(TypeError, match=r"given float32 \(to which Keras casts float arrays"):
+        model.fit(np.ones((2, 1)), np.ones((2, 1)), verbose=0)
 
 
 def test_layers_given_what_a_table_cannot_have():

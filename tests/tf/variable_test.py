@@ -293,7 +293,65 @@ def test_integers_that_fit_are_keys_whatever_holds_them(key_dtype):
     assert in_a_function(tf.constant(3, key_dtype)).numpy().tolist() == [[7.0]] * 2
     if key_dtype == tf.int64:
         with pytest.raises(ValueError, match="int64 keys, and was asked for 9223372036854775808"):
-            made.lookup(np.array([2**63], np.uint64))
+            made.lookup([2**63])
+
+
+UNSIGNED = np.array([2**64 - 1, 2**63, 5], np.uint64)
+
+
+@pytest.mark.parametrize("kind", [np.array, tf.constant])
+@pytest.mark.parametrize(
+    "lookup",
+    [
+        lambda made, keys: made.lookup(keys),
+        lambda made, keys: tf.nn.embedding_lookup(made, keys),
+        lambda made, keys: tf.gather(made, keys),
+        lambda made, keys: tf.function(lambda k: tf.gather(made, k))(keys),
+        de.embedding_lookup,
+        de.embedding_lookup_unique,
+        lambda made, keys: de.embedding_lookup_sparse(
+            made, tf.RaggedTensor.from_row_lengths(keys, [1, 1, 1])
+        ),
+        lambda made, keys: tf.nn.safe_embedding_lookup_sparse(
+            made, tf.RaggedTensor.from_row_lengths(keys, [1, 1, 1]).to_sparse()
+        ),
+        lambda made, keys: de.safe_embedding_lookup_sparse(
+            made, tf.RaggedTensor.from_row_lengths(keys, [1, 1, 1])
+        ),
+    ],
+)
+def test_unsigned_keys_keep_their_bits(lookup, kind):
+    made = table(dim=1)
+    made.upsert(kind(UNSIGNED), [[1.0], [2.0], [3.0]])
+    assert dict(zip(*(x.numpy().ravel().tolist() for x in made.export()), strict=True)) == {
+        -1: 1.0,
+        -(2**63): 2.0,
+        5: 3.0,
+    }
+    assert lookup(made, kind(UNSIGNED)).numpy().tolist() == [[1.0], [2.0], [3.0]]
+
+
+def test_unsigned_keys_are_not_cut_for_a_table_of_int32():
+    made = table(key_dtype=tf.int32)
+    with pytest.raises(ValueError, match="int32 keys, and was asked for 18446744073709551615"):
+        made.lookup(UNSIGNED)
+    for lookup in (made.lookup, made.sparse_read, lambda keys: tf.gather(made, keys)):
+        with pytest.raises(TypeError, match="int32 keys, and was asked for uint64"):
+            lookup(tf.constant(UNSIGNED))
+
+
+def test_values_that_are_no_numbers_are_kept_as_a_variable_keeps_them():
+    made = filled([1], [[np.nan, np.inf]])
+    assert str(made.lookup([1]).numpy().tolist()) == "[[nan, inf]]"
+
+
+def test_a_deep_copy_is_another_table_of_the_same_name():
+    made = filled([1, 2], [[1.0], [2.0]])
+    copied = copy.deepcopy(made)
+    assert copied is not made and copied.name == made.name
+    copied.upsert([1], [[9.0]])
+    copied.remove([2])
+    assert made.lookup([1, 2]).numpy().tolist() == [[1.0], [2.0]]
 
 
 def test_it_compares_by_identity_and_can_be_a_key():

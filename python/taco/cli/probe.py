@@ -67,7 +67,9 @@ def artefact_report(
     report.update(path=str(found.path), place=found.place)
     framework = artefact.loaded_by
     if framework != "dlopen" and util.find_spec(framework) is None:
-        return {**report, "status": NEEDS_FRAMEWORK, "error": f"{framework} is not installed"}
+        version = _loader.FRAMEWORK_VERSIONS[framework]
+        remedy = f"{framework} is not installed: pip install {framework}=={version}"
+        return {**report, "status": NEEDS_FRAMEWORK, "error": remedy}
     answer = load_in_child(framework, found.path, time_limit_s)
     return {**report, **answer, "status": FAILS if answer["error"] else LOADS}
 

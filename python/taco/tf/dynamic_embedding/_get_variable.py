@@ -45,7 +45,8 @@ def get_variable(
 
     Args:
       name: unique in its scope.
-      key_dtype, value_dtype, dim, devices, partitioner, shared_name, initializer, trainable,
+      dim: values in a row. TFRA's default of 1 is kept; few tables want it.
+      key_dtype, value_dtype, devices, partitioner, shared_name, initializer, trainable,
         checkpoint, init_size, kv_creator, restrict_policy, bp_v2: see `Variable`.
       short_file_name: leave the scope's name out of the table's.
 
@@ -55,8 +56,8 @@ def get_variable(
 
     Raises:
       TypeError: a name that is no string.
-      ValueError: the name is taken, and the scope of a graph does not reuse; or what has it is
-        another table than this one would be.
+      ValueError: an empty name; the name is taken, and the scope of a graph does not reuse; or what
+        has it is another table than this one would be.
 
     Example:
 

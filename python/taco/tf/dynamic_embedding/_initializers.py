@@ -186,12 +186,36 @@ def _drawn(initializer: Callable[..., Any], dim: int, dtype: tf.DType) -> Drawn:
             values = initializer(tf.stack([n, dim]))
         except (TypeError, ValueError):
             values = _one_row(initializer, dim)
-        values = tf.reshape(tf.cast(tf.convert_to_tensor(values), dtype), [-1])
+        values = _numbers(values, initializer, dim)
+        values = tf.reshape(tf.cast(values, dtype), [-1])
         return tf.reshape(
             tf.broadcast_to(values, [n * dim]) if values.shape[0] == 1 else values, [-1, dim]
         ) + tf.zeros([n, dim], dtype)
 
     return Drawn(rows)
+
+
+def _numbers(values: Any, initializer: Any, dim: int) -> tf.Tensor:
+    """What an initializer gave, as a tensor of numbers.
+
+    Raises:
+      TypeError, ValueError: it gave no numbers, or not as many as rows have.
+    """
+    try:
+        values = tf.convert_to_tensor(values)
+    except (TypeError, ValueError):
+        kind = type(values).__name__
+    else:
+        kind = values.dtype.name
+    if not (tf.is_tensor(values) and (values.dtype.is_floating or values.dtype.is_integer)):
+        raise TypeError(f"initializer {initializer!r} must give numbers, and gave {kind}")
+    count = values.shape.num_elements()
+    if count is not None and count != 1 and count % dim:
+        raise ValueError(
+            f"initializer {initializer!r} gave values of shape {values.shape}, where rows of "
+            f"{dim} are wanted: give (n, {dim}), ({dim},) or one value"
+        )
+    return values
 
 
 def _one_row(initializer: Callable[..., Any], dim: int) -> Any:

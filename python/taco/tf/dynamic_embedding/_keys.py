@@ -12,7 +12,8 @@ def to_keys(keys: Any, dtype: tf.DType, table_name: str) -> tf.Tensor:
     """`keys` as a tensor of `dtype`.
 
     Args:
-      keys: a tensor of `dtype`, or integers of Python or numpy, of any shape.
+      keys: a tensor of `dtype`, or integers of Python or numpy, of any shape. For int64, tensors
+        and arrays of uint64 as well: a key keeps its 64 bits, so that 2**64 - 1 is key -1.
       dtype: tf.int64 or tf.int32.
       table_name: named in errors.
 
@@ -23,16 +24,27 @@ def to_keys(keys: Any, dtype: tf.DType, table_name: str) -> tf.Tensor:
     if isinstance(keys, tf.Tensor) and keys.dtype == dtype:
         return keys
     if not tf.is_tensor(keys):
+        given_bits = getattr(keys, "dtype", None) == np.uint64
         try:
             array = np.asarray(keys)
         except NotImplementedError:  # a list with tensors of a graph in it
             keys = tf.convert_to_tensor(keys)
         else:
+            if given_bits and dtype == tf.int64:
+                array = array.view(np.int64)
             _check(array, dtype, table_name)
             return tf.convert_to_tensor(array.astype(dtype.as_numpy_dtype), name="keys")
-    keys = tf.convert_to_tensor(keys, name="keys")
+    keys = bits_as_keys(tf.convert_to_tensor(keys, name="keys"), dtype)
     if keys.dtype != dtype:
         raise _wrong_type(table_name, dtype, keys.dtype.name)
+    return keys
+
+
+def bits_as_keys(keys: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """`keys`; where they are uint64 and `dtype` int64, with the same bits as int64. Hashes often
+    come as uint64, and every pattern of 64 bits is a key."""
+    if keys.dtype == tf.uint64 and dtype == tf.int64:
+        return tf.bitcast(keys, tf.int64)
     return keys
 
 

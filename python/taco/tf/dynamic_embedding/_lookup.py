@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.framework import ops as tf_ops
 from tensorflow.python.ops import resource_variable_ops
 
+from taco.tf.dynamic_embedding._keys import bits_as_keys
 from taco.tf.dynamic_embedding._trainable import TrainableWrapper
 from taco.tf.dynamic_embedding.variable import Variable
 
@@ -25,11 +27,12 @@ def embedding_lookup(
 
     Args:
       params: a table.
-      ids: tensor or `tf.RaggedTensor` of params.key_dtype, of any shape.
+      ids: tensor or `tf.RaggedTensor` of params.key_dtype, of any shape; or of uint64, whose 64
+        bits are the key.
       partition_strategy: unused; a table has its own partitioner.
       name: of the operation.
       validate_indices: unused; every key is legal.
-      max_norm: rows of a larger L2 norm are scaled down to it.
+      max_norm: rows of a larger L2 norm are scaled down to it; None: none is.
       return_trainable: also give what stands for this lookup in an optimizer's `var_list`.
 
     Returns:
@@ -37,7 +40,7 @@ def embedding_lookup(
       it and a `TrainableWrapper`.
 
     Raises:
-      TypeError: `params` is not a table, or `ids` is not of its key type.
+      TypeError: `params` is not a table, `ids` is not of its key type, or max_norm no number.
       ValueError: more than one table is given.
 
     Example:
@@ -55,7 +58,9 @@ def embedding_lookup(
         rows, wrapper = found if return_trainable else (found, None)
         rows = ids.with_flat_values(rows)
         return (rows, wrapper) if return_trainable else rows
-    ids = tf.convert_to_tensor(ids) if hasattr(ids, "dtype") else params._keys(ids)
+    ids = bits_as_keys(
+        tf.convert_to_tensor(ids) if hasattr(ids, "dtype") else params._keys(ids), params.key_dtype
+    )
     if ids.dtype != params.key_dtype:
         raise TypeError(
             f"ids are {ids.dtype.name}, and the keys of table '{params.name}' are "
@@ -199,6 +204,8 @@ def safe_embedding_lookup_sparse(
     if embedding_weights is None:
         raise ValueError("Missing embedding_weights.")
     table = _table(embedding_weights)
+    if isinstance(sparse_ids, (tf.SparseTensor, tf.RaggedTensor)):
+        sparse_ids = sparse_ids.with_values(bits_as_keys(sparse_ids.values, table.key_dtype))
     if sparse_ids.dtype != table.key_dtype:
         raise TypeError(
             f"sparse_ids are {sparse_ids.dtype.name}, and the keys of table '{table.name}' are "
@@ -258,8 +265,14 @@ def _table(params: Any) -> Variable:
     return params
 
 
-def _clip(rows: tf.Tensor, max_norm: float | None) -> tf.Tensor:
-    return rows if max_norm is None else tf.clip_by_norm(rows, max_norm, axes=[-1])
+def _clip(rows: tf.Tensor, max_norm: Any) -> tf.Tensor:
+    if max_norm is None:
+        return rows
+    if isinstance(max_norm, bool) or not (
+        tf.is_tensor(max_norm) or isinstance(max_norm, numbers.Real)
+    ):
+        raise TypeError(f"max_norm must be a number or None, and is {max_norm!r}")
+    return tf.clip_by_norm(rows, max_norm, axes=[-1])
 
 
 def _weighted(rows: tf.Tensor, weights: tf.Tensor, segments: tf.Tensor, combiner: str) -> tf.Tensor:

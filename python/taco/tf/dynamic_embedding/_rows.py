@@ -173,7 +173,8 @@ class Rows:
 
         Args:
           keys: integer keys of any shape.
-          values: (keys.shape + (dim,)), value_dtype.
+          values: (keys.shape + (dim,)), value_dtype. Kept as they are, NaN and infinity too, as
+            `tf.Variable.assign` does.
           name: of the operation.
 
         Raises:
@@ -182,7 +183,7 @@ class Rows:
         op = _ops.ops().taco_table_upsert
         with tf_ops.name_scope(name, "TableUpsert"):
             keys = self._keys(keys)
-            values = tf.convert_to_tensor(values, self.value_dtype)
+            values = self._values(values)
             return self._scatter(op, keys, values)
 
     def accum(
@@ -201,8 +202,7 @@ class Rows:
         op = _ops.ops().taco_table_accum
         with tf_ops.name_scope(name, "TableAccum"):
             keys = self._keys(keys)
-            old = tf.convert_to_tensor(old_values, self.value_dtype)
-            new = tf.convert_to_tensor(new_values, self.value_dtype)
+            old, new = self._values(old_values), self._values(new_values)
             exists = tf.reshape(tf.convert_to_tensor(exists, tf.bool), tf.shape(keys))
             change = tf.where(exists[..., tf.newaxis], new - old, new)
             return self._scatter(op, keys, change, exists)
@@ -233,7 +233,7 @@ class Rows:
         """
         with tf_ops.name_scope(name, "TableImport"):
             keys = self._keys(keys)
-            values = tf.convert_to_tensor(values, self.value_dtype)
+            values = self._values(values)
             if not values.shape.is_compatible_with(keys.shape.concatenate([self.dim])):
                 raise ValueError(
                     f"keys of shape {keys.shape} need values of shape "
@@ -297,6 +297,21 @@ class Rows:
 
     def _keys(self, keys: Any) -> tf.Tensor:
         return to_keys(keys, self.key_dtype, self.name)
+
+    def _values(self, values: Any) -> tf.Tensor:
+        """`values` as a tensor of value_dtype; numbers of Python and numpy are converted."""
+        if not tf.is_tensor(values) or values.dtype == self.value_dtype:
+            try:
+                return tf.convert_to_tensor(values, self.value_dtype)
+            except (TypeError, ValueError) as error:
+                raise type(error)(
+                    f"table '{self.name}' has rows of {self.value_dtype.name}, and was given what "
+                    f"does not convert to it: {error}"
+                ) from None
+        raise TypeError(
+            f"table '{self.name}' has rows of {self.value_dtype.name}, and was given "
+            f"{values.dtype.name}: tf.cast(values, tf.{self.value_dtype.name})"
+        )
 
     def _partition(self, flat_keys: tf.Tensor) -> Partition:
         return Partition(flat_keys, len(self.handles), self.partition_fn, self.name)

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
 from tensorflow.python.framework import ops as tf_ops
@@ -25,6 +26,7 @@ from taco.tf.checkpoint import CheckpointMixin
 from taco.tf.dynamic_embedding import _initializers, _sparse_hook
 from taco.tf.dynamic_embedding._creators import CuckooHashTableCreator, KVCreator
 from taco.tf.dynamic_embedding._deleter import TableDeleter
+from taco.tf.dynamic_embedding._keys import bits_as_keys
 from taco.tf.dynamic_embedding._partition import PartitionFn, default_partition_fn
 from taco.tf.dynamic_embedding._restrict import RestrictPolicy
 from taco.tf.dynamic_embedding._rows import Rows
@@ -98,6 +100,8 @@ class Variable(
           value_dtype: tf.float32, tf.bfloat16 or tf.float16.
           dim: values in a row, 1 to 4096.
           devices: one table is made on each; None: one table, where the current device scope says.
+            TensorFlow places them as it places variables: eagerly, a device that is not there
+            gives way to the CPU, on which all tables live.
           partitioner: how keys are spread over the tables, see `partition_fn` above.
           shared_name: the name of the table in its session or server, where it must differ from
             the variable's.
@@ -107,8 +111,8 @@ class Variable(
             initializer of tf.keras, tf or tf.compat.v1. The known distributions are drawn from
             (seed, name, key) alone. Another callable is called as `f([n, dim])` at each lookup for
             the absent keys, and a row is written when a gradient first reaches it.
-          trainable: whether gradient tapes and optimizers see it.
-          checkpoint: whether checkpoints hold it.
+          trainable: True or False: whether gradient tapes and optimizers see it.
+          checkpoint: True or False: whether checkpoints hold it.
           init_size: rows expected, over all devices.
           kv_creator: accepted for TFRA's programs; chooses nothing.
           restrict_policy: class of the policy behind `restrict`.
@@ -118,9 +122,9 @@ class Variable(
 
         Raises:
           TypeError: types that no table has, a `name` that is no string, a `dim` or `init_size`
-            that is no integer, a partitioner that cannot be called, or a policy that is not a
-            `RestrictPolicy` class.
-          ValueError: `dim`, `init_size` or the initializer out of range.
+            that is no integer, a `trainable` or `checkpoint` that is no bool, a partitioner that
+            cannot be called, or a policy that is not a `RestrictPolicy` class.
+          ValueError: an empty name; `dim`, `init_size` or the initializer out of range.
         """
         check_name(name)
         self.key_dtype = tf.as_dtype(key_dtype)
@@ -130,6 +134,7 @@ class Variable(
                 f"a table from {self.key_dtype.name} to {self.value_dtype.name} is not supported: "
                 "keys are int64 or int32, values float32, bfloat16 or float16"
             )
+        trainable, checkpoint = _flag(trainable, "trainable"), _flag(checkpoint, "checkpoint")
         dim, init_size = _integer(dim, "dim"), _integer(init_size, "init_size")
         if not 1 <= dim <= _MAX_DIM:
             raise ValueError(f"dim must be between 1 and {_MAX_DIM}, and is {dim}")
@@ -253,7 +258,8 @@ class Variable(
         """The rows of `indices`, which is what `tf.gather` and the lookups of `tf.nn` call.
 
         Args:
-          indices: keys, integer, of any shape; int32 is widened for an int64 table.
+          indices: keys, integer, of any shape; for an int64 table int32 is widened, and uint64
+            keeps its bits.
           name: of the operation.
 
         Returns:
@@ -264,7 +270,7 @@ class Variable(
           TypeError: int64 keys for an int32 table.
           NotImplementedError: inside what XLA compiles, which has no hash tables.
         """
-        keys = tf.convert_to_tensor(indices)
+        keys = bits_as_keys(tf.convert_to_tensor(indices), self.key_dtype)
         if keys.dtype == tf.int32 and self.key_dtype == tf.int64:
             keys = tf.cast(keys, tf.int64)
         if keys.dtype != self.key_dtype:
@@ -295,7 +301,7 @@ class Variable(
         return self is not other
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Variable:
-        """Another table with the same rows and, at first, no optimizer slots."""
+        """Another table with the same name and rows and, at first, no optimizer slots."""
         if not context.executing_eagerly():
             raise NotImplementedError("copying a table needs eager execution")
         copied = type(self)(**self._arguments())
@@ -374,9 +380,19 @@ def _install_hooks() -> None:
 
 
 def check_name(name: Any) -> None:
-    """Raises TypeError unless `name` is a string."""
+    """Raises TypeError unless `name` is a string, ValueError if it is empty."""
     if not isinstance(name, str):
         raise TypeError(f"the name of a table must be a string, and is {name!r}")
+    if not name:
+        raise ValueError(
+            "the name of a table must not be empty: files and initial rows depend on it"
+        )
+
+
+def _flag(value: Any, what: str) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{what} must be True or False, and is {value!r}")
+    return bool(value)
 
 
 def _integer(value: Any, what: str) -> int:

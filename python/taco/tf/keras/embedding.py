@@ -51,7 +51,8 @@ class Embedding(keras.layers.Layer):
         "mixed_bfloat16" rows are kept in float32 and given out as bfloat16; with dtype "bfloat16"
         they are kept so.
 
-    Input: integers of any shape, dense, ragged or sparse (where an absent element is id 0). In a
+    Input: integers of any shape, dense, ragged or sparse (where an absent element is id 0); uint64
+    ids keep their 64 bits, so that 2**64 - 1 is id -1. In a
     functional model: `keras.Input(shape, dtype="int64")`, as Keras's default would round them. Such
     an input casts what it is given; a Sequential model refuses floats.
     Output: shape of the input + (output_dim,).
@@ -160,7 +161,7 @@ class Embedding(keras.layers.Layer):
                 "for example with tf.strings.to_hash_bucket_fast(ids, 2**62)"
             )
         self._refuse_unless_integer(ids.dtype)
-        if ids.dtype in (tf.int64, tf.uint32) and self.key_dtype == "int32":
+        if ids.dtype in (tf.int64, tf.uint32, tf.uint64) and self.key_dtype == "int32":
             raise TypeError(
                 f"layer '{self.name}' has int32 ids, and was given {ids.dtype.name}: make it with "
                 "key_dtype='int64', or cast the ids"
@@ -176,9 +177,10 @@ class Embedding(keras.layers.Layer):
             )
         if not dtype.is_integer:
             raise TypeError(
-                f"layer '{self.name}' takes integer ids, and was given {dtype.name}, which rounds "
-                "large ones: cast the ids, and give the model its input as "
-                "keras.Input(shape, dtype='int64') (Keras's default is float32)"
+                f"layer '{self.name}' takes integer ids, and was given {dtype.name} (to which "
+                "Keras casts float arrays by itself), which rounds large ones: cast the ids, and "
+                "give the model its input as keras.Input(shape, dtype='int64') (Keras's default "
+                "is float32)"
             )
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
