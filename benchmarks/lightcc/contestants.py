@@ -23,6 +23,7 @@ class Contestant:
         environment: variables of its processes; `{per_machine}` stands for a case's number.
         hook: DDP's communication hook: "", "powersgd1", "powersgd4" or "taco_topk".
         levels: it makes sense only where a machine has several ranks.
+        chooses: it measures modes and chooses among them.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Contestant:
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     hook: str = ""
     levels: bool = False
+    chooses: bool = False
 
     def variables(self, case: Case) -> dict[str, str]:
         """The environment for a case."""
@@ -52,8 +54,10 @@ _ALL = (
     Contestant("taco_2d", "taco", "`LIGHT_2D_ALLREDUCE=1`, machines as groups", _2D, levels=True),
     Contestant("taco_topk", "taco", "`LIGHT_TOPK_ALLREDUCE=1`, 1%", _TOPK),
     Contestant("taco_2d_topk", "taco", "both", {**_2D, **_TOPK}, levels=True),
-    Contestant("taco_auto", "taco", "`LIGHT_MODE=auto`", {"LIGHT_MODE": "auto"}),
-    Contestant("taco_auto_dense", "taco", "`LIGHT_MODE=dense`", {"LIGHT_MODE": "dense"}),
+    Contestant("taco_auto", "taco", "`LIGHT_MODE=auto`", {"LIGHT_MODE": "auto"}, chooses=True),
+    Contestant(
+        "taco_auto_dense", "taco", "`LIGHT_MODE=dense`", {"LIGHT_MODE": "dense"}, chooses=True
+    ),
     Contestant("ddp_taco_topk", "torch", "DDP with `taco.lightcc.topk_hook`, 1%", hook="taco_topk"),
 )
 CONTESTANTS: dict[str, Contestant] = {each.name: each for each in _ALL}

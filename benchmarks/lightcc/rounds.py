@@ -24,6 +24,7 @@ _TURN_SECONDS = 300.0
 _FIRST_PORT = 20_000
 _MEMORY_SHARE = 0.85
 _LEAST_STEPS, _MOST_STEPS = 3, 100
+CHOOSING_TAKES = 4
 _MODULES = {"torch": "", "horovod": "horovod.torch", "taco": "taco.lightcc.torch"}
 
 
@@ -37,7 +38,8 @@ class Settings:
         horovod: the interpreter of Horovod's environment; empty where there is none.
         rounds: turns of each contestant.
         turn_seconds: about how long a turn's measured steps take; at least three are done.
-        warm_up_seconds: about how long each trains before the first round.
+        warm_up_seconds: about how long each trains before the first round; those that choose
+            their modes by measurement, CHOOSING_TAKES times as long.
         deadline: time.monotonic() after which no new round begins.
         say: told what goes on.
     """
@@ -214,7 +216,8 @@ class _Group:
     def _warm_up(self, name: str) -> None:
         """A few steps tell how long one takes; then as many as the time allows."""
         last = self._train(name, _LEAST_STEPS)["seconds"][-1]
-        more = steps_for(self._settings.warm_up_seconds, last)
+        takes = CHOOSING_TAKES if CONTESTANTS[name].chooses else 1
+        more = steps_for(takes * self._settings.warm_up_seconds, last)
         seconds = self._train(name, more)["seconds"]
         self._steps[name] = steps_for(self._settings.turn_seconds, min(seconds))
 

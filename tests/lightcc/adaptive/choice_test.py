@@ -86,6 +86,19 @@ def test_looks_become_rare():
     assert choice.mode == TWO_TOPK
 
 
+def test_dense_is_not_measured_again_and_again_where_it_takes_much_longer():
+    true = {FLAT: 6.0, HALF: 3.5, TOPK: 1.0}
+    for seed in range(10):
+        choice = Choice({FLAT: 6.0, HALF: 3.0, TOPK: 0.9}, {})
+        ran = drive(choice, true, Noise(seed), 20_000)
+        settled = ran.kept.index(TOPK)
+        assert settled < 20
+        # The first look comes later than otherwise; all of them cost a fiftieth of the time.
+        assert set(ran.modes[settled + 1 : settled + 2 * WINDOW * 3]) == {TOPK}
+        assert ran.mean(settled + 1) < 1.025
+        assert ran.modes[settled + 1 :].count(FLAT) > 0
+
+
 def test_a_hopeless_mode_is_tried_three_times_and_not_soon_again():
     _, ran = choose(world("predictions are six times too good"), 3, 2000)
     for mode in (TOPK, TWO_TOPK):

@@ -3,9 +3,10 @@
 A look measures: dense first, which is the measure of all others, then what may win, the most
 hopeful first. The fastest is kept; one that loses bits only if it wins much. What is kept is
 watched: if it is slower than dense, or its times change, all is measured anew. There is another
-look after 60 executions, then after 120, 240 and so on. What looks measure adds up, and each trusts
-predictions less than the one before: so a choice that noise or a prediction has spoilt comes right,
-and the cost of looking grows with the logarithm of the executions.
+look after 60 executions, then after 120, 240 and so on, and later where dense takes more than twice
+as long and measuring it again would take more than 2% of the time since. What looks measure adds up, and
+each trusts predictions less than the one before: so a choice that noise or a prediction has spoilt
+comes right, and the cost of looking grows with the logarithm of the executions.
 
 Times of a busy machine vary by some 10%, and now and then one is several times as long. A mode's
 time is therefore the third of its times from below, which in 20 executions 13 outliers do not move.
@@ -34,6 +35,8 @@ _LOSSY_KEEP = 0.9  # what it must keep up when there is a look
 _DRIFT = 1.5  # by this times change, in two windows
 _FIRST_LOOK = 3 * WINDOW  # executions until the next look; doubles,
 _LAST_LOOK = 1 << 16  # up to here
+_LOOK_SHARE = 0.02  # of the time, for measuring dense again
+_HOPELESS_TRIES = 3  # executions after which what is hopeless is given up
 _FIRST_BAN = 12 * WINDOW  # executions for which what is forbidden stays so; doubles,
 _LAST_BAN = 1 << 14  # up to here
 _KNOWN = 3  # looks after which a measurement counts no more
@@ -170,7 +173,8 @@ class Choice:
         self._tries += 1
         if self._tries > 1:
             self._remember(mode, seconds)
-        if self._tries == TRIES or (self._tries == 3 and self._hopeless(mode)):
+        hopeless = self._tries == _HOPELESS_TRIES and self._hopeless(mode)
+        if self._tries == TRIES or hopeless:
             self._learn(mode)
             self._advance()
 
@@ -229,6 +233,9 @@ class Choice:
             return
         self.mode = best = self._winner(times)
         self._settled_at, dense = times[best], times[DENSE]
+        if dense > _HOPELESS * times[best]:
+            longer = _HOPELESS_TRIES * (dense / max(times[best], 1e-9) - 1.0)  # in executions
+            self._look_at = min(max(self._look_at, int(longer / _LOOK_SHARE)), _LAST_LOOK)
         self.why = why or (
             f"measured {times[best] * 1e3:.2f} ms, dense flat {dense * 1e3:.2f} ms"
             if best != DENSE

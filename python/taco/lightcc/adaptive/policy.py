@@ -212,6 +212,8 @@ class Policy:
             before, self._last, self._under_way = self._last, self._under_way, {}
             first, self._first = self._first, False
             modes = set(self._last.values())
+            if not before.keys() & self._last.keys():
+                self._dense_steps.clear()  # they were of other buckets
             if first or not modes:
                 return  # what comes first takes longer
             if modes == {DENSE}:
