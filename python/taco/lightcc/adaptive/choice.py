@@ -4,9 +4,9 @@ A look measures: dense first, which is the measure of all others, then what may 
 hopeful first. The fastest is kept; one that loses bits only if it wins much. What is kept is
 watched: if it is slower than dense, or its times change, all is measured anew. There is another
 look after 60 executions, then after 120, 240 and so on, and later where dense takes more than twice
-as long and measuring it again would take more than 2% of the time since. What looks measure adds up, and
-each trusts predictions less than the one before: so a choice that noise or a prediction has spoilt
-comes right, and the cost of looking grows with the logarithm of the executions.
+as long and measuring it again would take more than 2% of the time since. What looks measure adds
+up, and each trusts predictions less than the one before: so a choice that noise or a prediction has
+spoilt comes right, and the cost of looking grows with the logarithm of the executions.
 
 Times of a busy machine vary by some 10%, and now and then one is several times as long. A mode's
 time is therefore the third of its times from below, which in 20 executions 13 outliers do not move.
