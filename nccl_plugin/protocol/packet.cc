@@ -39,6 +39,8 @@ ParseResult ParseData(const uint8_t* datagram, size_t size, Packet* packet) {
   data.message = static_cast<uint32_t>(Load<4>(datagram + 24));
   data.offset = Load<6>(datagram + 28);
   data.length = Load<6>(datagram + 34);
+  data.tag = static_cast<int32_t>(Load<4>(datagram + 40));
+  data.chunk = static_cast<uint32_t>(Load<4>(datagram + 44));
   packet->bytes = datagram + kDataHeaderBytes;
   packet->size = size - kDataHeaderBytes;
   // Neither can the sum overflow, of 48 bits and 16.
@@ -60,7 +62,9 @@ ParseResult ParseAck(const uint8_t* datagram, size_t size, Packet* packet) {
   ack.run = static_cast<uint16_t>(Load<2>(datagram + 36));
   ack.words = datagram[38];
   ack.credit = Load<8>(datagram + 40);
+  ack.posted = static_cast<uint32_t>(Load<4>(datagram + 48));
   if (ack.words > kMaxAckWords || datagram[39] != 0) return ParseResult::kType;
+  if (Load<4>(datagram + 52) != 0) return ParseResult::kType;
   if (size != kAckHeaderBytes + 8 * size_t{ack.words}) return ParseResult::kRange;
   for (size_t word = 0; word < ack.words; ++word) {
     ack.bitmap[word] = Load<8>(datagram + kAckHeaderBytes + 8 * word);
@@ -124,6 +128,8 @@ size_t WriteData(const PacketHeader& header, const DataFields& data, uint8_t* ou
   Store<4>(out + 24, data.message);
   Store<6>(out + 28, data.offset);
   Store<6>(out + 34, data.length);
+  Store<4>(out + 40, static_cast<uint32_t>(data.tag));
+  Store<4>(out + 44, data.chunk);
   return kDataHeaderBytes;
 }
 
@@ -137,6 +143,8 @@ size_t WriteAck(const PacketHeader& header, const AckFields& ack, uint8_t* out) 
   out[38] = ack.words;
   out[39] = 0;
   Store<8>(out + 40, ack.credit);
+  Store<4>(out + 48, ack.posted);
+  Store<4>(out + 52, 0);
   for (size_t word = 0; word < ack.words; ++word) {
     Store<8>(out + kAckHeaderBytes + 8 * word, ack.bitmap[word]);
   }

@@ -3,9 +3,10 @@
 //   0        1        2            4                8                      16        20        24
 //   | v|type | flags  | path       | CRC32C         | connection           | number  | time    |
 //
-//   DATA     message (4)  offset (6)  length of the message (6), then bytes of the message
-//   ACK      highest (4)  echo (4)  delay (2)  queue (2)  run (2)  words (1)  0 (1)  credit (8),
-//            then `words` times 8 bytes: which packets came
+//   DATA     message (4)  offset (6)  length of the message (6)  tag (4)  chunk (4), then bytes of
+//            the message
+//   ACK      highest (4)  echo (4)  delay (2)  queue (2)  run (2)  words (1)  0 (1)  credit (8)
+//            posted (4)  0 (4), then `words` times 8 bytes: which packets came
 //   others   up to 1,024 bytes, which the handshake gives a meaning
 //
 // Numbers are little-endian; nothing needs to be aligned. The CRC is over the whole datagram with
@@ -23,8 +24,8 @@ namespace harp {
 
 inline constexpr int kVersion = 1;
 inline constexpr size_t kHeaderBytes = 24;
-inline constexpr size_t kDataHeaderBytes = kHeaderBytes + 16;
-inline constexpr size_t kAckHeaderBytes = kHeaderBytes + 24;
+inline constexpr size_t kDataHeaderBytes = kHeaderBytes + 24;
+inline constexpr size_t kAckHeaderBytes = kHeaderBytes + 32;
 inline constexpr size_t kMaxAckWords = 16;  // 1,024 packets
 inline constexpr size_t kMaxControlBytes = 1024;
 inline constexpr size_t kMaxPacketBytes = 65507;  // of a UDP datagram over IPv4
@@ -42,11 +43,12 @@ enum class PacketType : uint8_t {
 };
 
 enum PacketFlags : uint8_t {
-  kFlagLast = 1,    // the last bytes of a message
-  kFlagAckNow = 2,  // the sender waits for an acknowledgement
-  kFlagSmall = 4,   // of the lane of small messages
+  kFlagLast = 1,      // the last bytes of a message
+  kFlagAckNow = 2,    // the sender waits for an acknowledgement
+  kFlagSmall = 4,     // of the lane of small messages
+  kFlagNoneCame = 8,  // an ACK that speaks of credit alone: no packet came on the path
 };
-inline constexpr uint8_t kKnownFlags = kFlagLast | kFlagAckNow | kFlagSmall;
+inline constexpr uint8_t kKnownFlags = kFlagLast | kFlagAckNow | kFlagSmall | kFlagNoneCame;
 
 struct PacketHeader {
   PacketType type = PacketType::kData;
@@ -61,6 +63,8 @@ struct DataFields {
   uint32_t message = 0;  // in the order of the sends, its low bits
   uint64_t offset = 0;   // of the first byte, in the message
   uint64_t length = 0;   // of the whole message
+  int32_t tag = 0;       // of the message, as its sender named it
+  uint32_t chunk = 0;    // which piece of all that is sent, its low bits; the same when sent again
 };
 
 // Says of one path which of its packets came. Bit i of word w is packet highest - run - 2 - 64 w -
@@ -72,7 +76,8 @@ struct AckFields {
   uint16_t queue_us = 0;  // how long it waited at the receiver before it was read
   uint16_t run = 0;       // how many came directly below highest
   uint8_t words = 0;
-  uint64_t credit = 0;  // bytes of DATA that the receiver takes, counted from the first
+  uint64_t credit = 0;  // bytes of messages that the receiver takes, counted from the first
+  uint32_t posted = 0;  // messages that it has buffers for, counted from the first, low bits
   std::array<uint64_t, kMaxAckWords> bitmap = {};
 };
 

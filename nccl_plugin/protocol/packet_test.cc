@@ -64,6 +64,8 @@ TEST(Packet, DataComesBackAsItWas) {
     data.offset = random() % (kMaxMessageBytes - bytes.size());
     const uint64_t room = kMaxMessageBytes - data.offset - bytes.size();
     data.length = data.offset + bytes.size() + (turn % 3 == 0 ? 0 : random() % room);
+    data.tag = static_cast<int32_t>(random());
+    data.chunk = static_cast<uint32_t>(random());
     if (data.length == data.offset + bytes.size()) header.flags |= kFlagLast;
     Packet packet;
     const Bytes datagram = Data(header, data, bytes);
@@ -77,6 +79,8 @@ TEST(Packet, DataComesBackAsItWas) {
     EXPECT_EQ(packet.data.message, data.message);
     EXPECT_EQ(packet.data.offset, data.offset);
     EXPECT_EQ(packet.data.length, data.length);
+    EXPECT_EQ(packet.data.tag, data.tag);
+    EXPECT_EQ(packet.data.chunk, data.chunk);
     EXPECT_EQ(std::string(packet.bytes, packet.bytes + packet.size), bytes);
   }
 }
@@ -91,6 +95,7 @@ TEST(Packet, AcksComeBackAsTheyWere) {
     ack.queue_us = static_cast<uint16_t>(random());
     ack.run = static_cast<uint16_t>(random());
     ack.credit = random();
+    ack.posted = static_cast<uint32_t>(random());
     ack.words = static_cast<uint8_t>(words);
     for (size_t word = 0; word < words; ++word) ack.bitmap[word] = random();
     Packet packet;
@@ -101,6 +106,7 @@ TEST(Packet, AcksComeBackAsTheyWere) {
     EXPECT_EQ(packet.ack.queue_us, ack.queue_us);
     EXPECT_EQ(packet.ack.run, ack.run);
     EXPECT_EQ(packet.ack.credit, ack.credit);
+    EXPECT_EQ(packet.ack.posted, ack.posted);
     EXPECT_EQ(packet.ack.words, ack.words);
     EXPECT_EQ(packet.ack.bitmap, ack.bitmap);
   }
@@ -113,7 +119,8 @@ TEST(Packet, StandsOnTheWireAsThePageSays) {
   header.connection = 0x1112131415161718;
   header.number = 0x21222324;
   header.time_us = 0x31323334;
-  const Bytes datagram = Data(header, {0x41424344, 0x515253545556, 0x515253545558}, "xy");
+  const Bytes datagram =
+      Data(header, {0x41424344, 0x515253545556, 0x515253545558, 0x61626364, 0x71727374}, "xy");
   const Bytes wanted = {0x15, 0x03, 0x02, 0x01,  // version and type, flags, path
                         0x00, 0x00, 0x00, 0x00,  // the checksum, which is left out here
                         0x18, 0x17, 0x16, 0x15, 0x14, 0x13, 0x12, 0x11,  // connection
@@ -121,7 +128,8 @@ TEST(Packet, StandsOnTheWireAsThePageSays) {
                         0x44, 0x43, 0x42, 0x41,                          // message
                         0x56, 0x55, 0x54, 0x53, 0x52, 0x51,              // offset
                         0x58, 0x55, 0x54, 0x53, 0x52, 0x51,              // length
-                        'x',  'y'};
+                        0x64, 0x63, 0x62, 0x61, 0x74, 0x73, 0x72, 0x71,
+                        'x',  'y'};  // tag, chunk, bytes
   Bytes seen = datagram;
   std::memset(seen.data() + 4, 0, 4);
   EXPECT_EQ(seen, wanted);
@@ -180,7 +188,7 @@ TEST(Packet, WhatThisVersionDoesNotKnow) {
     EXPECT_EQ(Parse(datagram, true), ParseResult::kType);
   }
   datagram = Control(PacketType::kProbe, "");
-  datagram[1] = 8;
+  datagram[1] = 16;
   EXPECT_EQ(Parse(datagram, true), ParseResult::kType);
   AckFields ack;
   datagram = Ack(PacketHeader(), ack);
@@ -188,6 +196,9 @@ TEST(Packet, WhatThisVersionDoesNotKnow) {
   EXPECT_EQ(Parse(datagram, true), ParseResult::kType);
   datagram[38] = 0;
   datagram[39] = 1;
+  EXPECT_EQ(Parse(datagram, true), ParseResult::kType);
+  datagram[39] = 0;
+  datagram[53] = 1;
   EXPECT_EQ(Parse(datagram, true), ParseResult::kType);
 }
 

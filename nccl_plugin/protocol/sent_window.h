@@ -43,8 +43,10 @@ class SentWindow {
   SentWindow() : slots_(kSlots) {}
 
   bool full() const { return next_ - oldest_ == kSlots; }
+  uint64_t room() const { return kSlots - (next_ - oldest_); }
   bool idle() const { return in_flight_packets_ == 0; }
   uint64_t in_flight() const { return in_flight_bytes_; }
+  uint64_t in_flight_packets() const { return in_flight_packets_; }
   const RoundTrip& round_trip() const { return round_trip_; }
   int timeouts() const { return timeouts_; }  // since the last acknowledgement
 

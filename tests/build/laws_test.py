@@ -30,7 +30,7 @@ TEST_REPOSITORIES = ("@googletest//", "@google_benchmark//")
 BAZELS_OWN = ("@platforms//",)
 FRAMEWORK_INCLUDE = re.compile(
     r'^\s*#\s*include\s*[<"](tensorflow/|tsl/|xla/|absl/|Eigen/|unsupported/Eigen/|google/protobuf/'
-    r"|torch/|ATen/|c10/|nccl[.]h|pybind11/|Python\.h)",
+    r"|torch/|ATen/|c10/|nccl[.]h|nccl_net[.]h|pybind11/|Python\.h)",
     re.MULTILINE,
 )
 

@@ -1,0 +1,61 @@
+#include "nccl_plugin/protocol/swift.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace taco {
+namespace harp {
+namespace {
+
+constexpr double kGrowth = 1.0;      // packets a round trip
+constexpr double kEagerness = 0.8;   // of what is too much, how much is taken off
+constexpr double kMostShrunk = 0.5;  // at once
+constexpr double kHarmlessLoss = 0.02;
+constexpr int64_t kLeastLost = 4;  // fewer packets of a round trip are chance
+
+}  // namespace
+
+int64_t Swift::Target(const RoundTrip& round_trip) const {
+  const double more = options_.many_flows_ns / std::sqrt(std::max(window_, 0.01));
+  const auto few = static_cast<int64_t>(std::min<double>(more, options_.many_flows_ns));
+  return round_trip.least() + options_.queue_ns + few;
+}
+
+void Swift::OnAck(int packets, const RoundTrip& round_trip, int64_t now) {
+  acknowledged_ += packets;
+  const int64_t delay = round_trip.latest(), target = Target(round_trip);
+  if (delay <= target) {
+    window_ += starting_ ? packets : kGrowth * packets / std::max(window_, 1.0);
+  } else {
+    starting_ = false;
+    if (now - shrunk_ >= round_trip.smoothed()) {
+      const double excess = static_cast<double>(delay - target) / static_cast<double>(delay);
+      Shrink(1.0 - kEagerness * excess, now);
+    }
+  }
+  window_ = std::clamp(window_, options_.least_window, options_.most_window);
+  if (now - round_began_ >= round_trip.smoothed()) EndRound(round_trip, now);
+}
+
+void Swift::EndRound(const RoundTrip& round_trip, int64_t now) {
+  const double part = static_cast<double>(lost_) / static_cast<double>(lost_ + acknowledged_);
+  if (lost_ >= kLeastLost && part > kHarmlessLoss) {
+    starting_ = false;
+    if (now - shrunk_ >= round_trip.smoothed()) Shrink(1.0 - part, now);
+  }
+  round_began_ = now;
+  lost_ = acknowledged_ = 0;
+}
+
+void Swift::Shrink(double factor, int64_t now) {
+  window_ = std::max(window_ * std::max(factor, 1.0 - kMostShrunk), options_.least_window);
+  shrunk_ = now;
+}
+
+void Swift::OnTimeout() {
+  window_ = options_.least_window;
+  starting_ = true;
+}
+
+}  // namespace harp
+}  // namespace taco

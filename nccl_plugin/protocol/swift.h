@@ -1,0 +1,62 @@
+// How much one path may have in flight: Swift (Kumar and others, SIGCOMM 2020), which keeps the
+// round trip near a target.
+//
+// Below the target the window grows by one packet a round trip, and doubles until it was above for
+// the first time; above it the window shrinks in proportion to what is too much, once a round trip
+// and by half at most. The target is the least round trip that was seen, what queues may add, and
+// more for small windows, so that many flows on one link find room.
+//
+// Loss alone says little where links lose at random. What counts is the part that was lost in a
+// round trip: beyond 2% the window shrinks by as much.
+//
+// Pure; times in nanoseconds, windows in packets.
+#ifndef NCCL_PLUGIN_PROTOCOL_SWIFT_H_
+#define NCCL_PLUGIN_PROTOCOL_SWIFT_H_
+
+#include <cstdint>
+
+#include "nccl_plugin/protocol/round_trip.h"
+
+namespace taco {
+namespace harp {
+
+struct SwiftOptions {
+  int64_t queue_ns = 100'000;       // what queues may add to the least round trip
+  int64_t many_flows_ns = 100'000;  // added for a window of one packet, less for larger ones
+  double first_window = 16;
+  double least_window = 1;
+  double most_window = 1024;
+};
+
+class Swift {
+ public:
+  explicit Swift(const SwiftOptions& options = {})
+      : options_(options), window_(options.first_window) {}
+
+  double window() const { return window_; }
+
+  // `packets` were acknowledged at once, when the round trip was as it is.
+  void OnAck(int packets, const RoundTrip& round_trip, int64_t now);
+  void OnLoss(int packets) { lost_ += packets; }
+  // Nothing is known of the path any more.
+  void OnTimeout();
+
+  int64_t Target(const RoundTrip& round_trip) const;
+
+ private:
+  void EndRound(const RoundTrip& round_trip, int64_t now);
+  void Shrink(double factor, int64_t now);
+
+  SwiftOptions options_;
+  double window_;
+  bool starting_ = true;
+  int64_t shrunk_ = 0;
+  int64_t round_began_ = 0;
+  int64_t lost_ = 0;  // in this round
+  int64_t acknowledged_ = 0;
+};
+
+}  // namespace harp
+}  // namespace taco
+
+#endif  // NCCL_PLUGIN_PROTOCOL_SWIFT_H_

@@ -1,0 +1,211 @@
+// Whole connections in virtual time: every byte arrives once, whatever the network does; and how
+// long it takes is bounded.
+
+#include "nccl_plugin/simulation/transfer.h"
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <vector>
+
+namespace taco {
+namespace harp {
+namespace {
+
+constexpr int64_t kMs = 1'000'000;
+
+// Paths of equal links, each with its own, there and back.
+std::vector<Route> Paths(Network* network, int count, const LinkOptions& link) {
+  std::vector<Route> routes;
+  for (int path = 0; path < count; ++path) {
+    routes.push_back({{network->AddLink(link)}, {network->AddLink(link)}});
+  }
+  return routes;
+}
+
+void RunAll(Network* network, const std::vector<Transfer*>& transfers, int64_t limit) {
+  for (Transfer* transfer : transfers) transfer->Start();
+  const auto finished = [&] {
+    for (const Transfer* transfer : transfers) {
+      if (!transfer->failure().empty()) return true;
+    }
+    for (const Transfer* transfer : transfers) {
+      if (!transfer->done()) return false;
+    }
+    return true;
+  };
+  while (!finished() && network->now() < limit && network->Step()) {
+  }
+}
+
+// Bits a nanosecond that arrive.
+double Goodput(const Transfer& transfer) {
+  return 8 * static_cast<double>(transfer.received_bytes()) /
+         static_cast<double>(transfer.done_at());
+}
+
+TEST(Transfer, ACleanLinkIsFilled) {
+  for (const int paths : {1, 8}) {
+    Network network(1);
+    LinkOptions link;
+    link.delay_ns = 50'000;
+    link.bits_per_ns = 10.0 / paths;
+    Transfer::Options options;
+    options.routes = Paths(&network, paths, link);
+    options.messages.assign(40, 1 << 20);
+    Transfer transfer(&network, options);
+    RunAll(&network, {&transfer}, 1000 * kMs);
+    ASSERT_TRUE(transfer.done()) << transfer.failure();
+    EXPECT_EQ(transfer.failure(), "");
+    EXPECT_GT(Goodput(transfer), 0.9 * 10 * 1408 / 1456) << paths;
+    uint64_t lost = 0;
+    for (int path = 0; path < paths; ++path) lost += transfer.sender().Stats(path).lost;
+    EXPECT_EQ(lost, 0u);
+  }
+}
+
+TEST(Transfer, ALostPacketInAHundredCostsLittle) {
+  double clean = 0;
+  for (const double loss : {0.0, 0.01}) {
+    Network network(2);
+    LinkOptions link;
+    link.delay_ns = 50'000;
+    link.loss = loss;
+    Transfer::Options options;
+    options.routes = Paths(&network, 1, link);
+    options.messages.assign(60, 1 << 20);
+    Transfer transfer(&network, options);
+    RunAll(&network, {&transfer}, 2000 * kMs);
+    ASSERT_TRUE(transfer.done()) << transfer.failure();
+    if (loss == 0) {
+      clean = Goodput(transfer);
+    } else {
+      EXPECT_GT(Goodput(transfer), 0.85 * clean);
+    }
+  }
+}
+
+TEST(Transfer, OneOfEightPathsGoesBlack) {
+  Network network(3);
+  LinkOptions link;
+  link.delay_ns = 50'000;
+  link.bits_per_ns = 1.25;
+  Transfer::Options options;
+  options.routes = Paths(&network, 8, link);
+  options.messages.assign(100, 1 << 20);
+  network.link(options.routes[3].forth[0]).black = {{20 * kMs, 60 * kMs}};
+  Transfer transfer(&network, options);
+  RunAll(&network, {&transfer}, 1000 * kMs);
+  ASSERT_TRUE(transfer.done()) << transfer.failure();
+  EXPECT_EQ(transfer.failure(), "");
+  EXPECT_EQ(transfer.sender().Stats(3).blackouts, 1u);
+  EXPECT_FALSE(transfer.sender().Stats(3).black);  // it came back
+  EXPECT_LT(transfer.longest(), 12 * kMs);
+}
+
+TEST(Transfer, AllPathsBlackForLongIsAFailure) {
+  Network network(4);
+  LinkOptions link;
+  link.black = {{5 * kMs, 1'000'000 * kMs}};
+  Transfer::Options options;
+  options.routes = Paths(&network, 4, link);
+  options.messages.assign(100, 1 << 20);
+  options.sender.dead_ns = 2'000 * kMs;
+  Transfer transfer(&network, options);
+  RunAll(&network, {&transfer}, 10'000 * kMs);
+  EXPECT_NE(transfer.failure().find("nothing was heard on any of 4 paths"), std::string::npos);
+  EXPECT_GT(network.now(), 2'000 * kMs);
+  EXPECT_LT(network.now(), 2'600 * kMs);
+}
+
+// Many senders and one link that all of them share.
+struct Shared {
+  Shared(Network* network, int senders, int paths, const LinkOptions& shared,
+         const std::vector<uint64_t>& messages) {
+    LinkOptions own;
+    own.bits_per_ns = shared.bits_per_ns;
+    const int link = network->AddLink(shared), back = network->AddLink(LinkOptions());
+    for (int sender = 0; sender < senders; ++sender) {
+      Transfer::Options options;
+      const int mine = network->AddLink(own), mine_back = network->AddLink(own);
+      options.routes.assign(paths, Route{{mine, link}, {back, mine_back}});
+      options.messages = messages;
+      made.push_back(std::make_unique<Transfer>(network, options));
+      all.push_back(made.back().get());
+    }
+  }
+
+  std::vector<std::unique_ptr<Transfer>> made;
+  std::vector<Transfer*> all;
+};
+
+TEST(Transfer, SixtyFourSendersToOne) {
+  for (const int paths : {1, 8}) {
+    Network network(5);
+    LinkOptions shared;
+    Shared senders(&network, 64, paths, shared, std::vector<uint64_t>(4, 256 << 10));
+    RunAll(&network, senders.all, 10'000 * kMs);
+    int64_t last = 0;
+    for (const Transfer* each : senders.all) {
+      ASSERT_TRUE(each->done()) << each->failure();
+      last = std::max(last, each->done_at());
+    }
+    const double ideal = 64 * 4 * (256 << 10) * 8 / shared.bits_per_ns;
+    EXPECT_LT(static_cast<double>(last), 2 * ideal) << paths;
+  }
+}
+
+TEST(Transfer, FlowsShareALinkFairly) {
+  Network network(6);
+  LinkOptions shared;
+  shared.delay_ns = 30'000;
+  Shared senders(&network, 6, 2, shared, std::vector<uint64_t>(2000, 1 << 20));
+  for (Transfer* each : senders.all) each->Start();
+  while (network.now() < 100 * kMs && network.Step()) {
+  }
+  double sum = 0, squares = 0;
+  for (const Transfer* each : senders.all) {
+    const auto bytes = static_cast<double>(each->received_bytes());
+    sum += bytes;
+    squares += bytes * bytes;
+  }
+  std::mt19937_64& random = network.random();
+  const auto part = [&](double most) { return std::uniform_real_distribution<>(0, most)(random); };
+  const int paths = 1 + static_cast<int>(random() % 8);
+  Transfer::Options options;
+  for (int path = 0; path < paths; ++path) {
+    LinkOptions link;
+    link.delay_ns = 1'000 + static_cast<int64_t>(random() % 200'000);
+    link.bits_per_ns = 0.5 + part(10);
+    link.queue_bytes = 20'000 + random() % 500'000;
+    link.loss = part(0.1);
+    link.duplicate = part(0.05);
+    link.corrupt = part(0.05);
+    link.late = part(0.2);
+    link.late_ns = static_cast<int64_t>(random() % 300'000);
+    for (int times = static_cast<int>(random() % 3); times > 0; --times) {
+      const auto from = static_cast<int64_t>(random() % (40 * kMs));
+      link.black.push_back({from, from + static_cast<int64_t>(random() % (30 * kMs))});
+    }
+    options.routes.push_back({{network.AddLink(link)}, {network.AddLink(link)}});
+  }
+  options.depth = 1 + static_cast<int>(random() % 32);
+  options.group = 1 + static_cast<int>(random() % 8);
+  options.post_late_ns = random() % 2 == 0 ? 0 : static_cast<int64_t>(random() % kMs);
+  const int count = 5 + static_cast<int>(random() % 40);
+  for (int message = 0; message < count; ++message) {
+    const uint64_t sizes[] = {0, 1, random() % 100, random() % 5000, random() % 300'000};
+    options.messages.push_back(sizes[random() % 5]);
+  }
+  if (options.depth * options.group > 32) options.depth = 32 / options.group;
+  options.depth = std::max(options.depth, options.group);
+  Transfer transfer(&network, options);
+  RunAll(&network, {&transfer}, 20'000 * kMs);
+  ASSERT_EQ(transfer.failure(), "") << seed;
+  ASSERT_TRUE(transfer.done()) << seed << ": " << transfer.received_bytes() << " bytes";
+}
+}
+
+}  // namespace
+}  // namespace harp
+}  // namespace taco
