@@ -9,8 +9,6 @@
 namespace taco {
 namespace harp {
 
-inline constexpr int kMaxPaths = 64;
-
 // Chunks between the oldest that was not acknowledged and the newest: what a receiver remembers.
 inline constexpr uint64_t kChunkWindow = 8192;
 

@@ -28,6 +28,7 @@ inline constexpr size_t kDataHeaderBytes = kHeaderBytes + 24;
 inline constexpr size_t kAckHeaderBytes = kHeaderBytes + 32;
 inline constexpr size_t kMaxAckWords = 16;  // 1,024 packets
 inline constexpr size_t kMaxControlBytes = 1024;
+inline constexpr uint16_t kMaxPaths = 64;
 inline constexpr size_t kMaxPacketBytes = 65507;  // of a UDP datagram over IPv4
 inline constexpr uint64_t kMaxMessageBytes = (uint64_t{1} << 48) - 1;
 

@@ -232,6 +232,7 @@ int Sender::BestPath() const {
 
 size_t Sender::Poll(int64_t now, Emission* out, size_t most) {
   if (!failure_.empty()) return 0;
+  if (spoke_ < 0) spoke_ = now;
   OnTime(now);
   size_t count = 0;
   for (size_t index = 0; index < paths_.size() && count < most; ++index) {
@@ -266,6 +267,12 @@ size_t Sender::Poll(int64_t now, Emission* out, size_t most) {
     ++questions_;
     next_question_ = kNever;
   }
+  if (count == 0 && most != 0 && now - spoke_ >= options_.keepalive_ns) {
+    const int path = BestPath();
+    if (path >= 0) WriteQuestion(path, now, out + count++);
+    spoke_ = now;
+  }
+  if (count != 0) spoke_ = now;
   return count;
 }
 
@@ -321,7 +328,7 @@ void Sender::WriteQuestion(int index, int64_t now, Emission* out) {
 int64_t Sender::Deadline() const {
   if (!failure_.empty()) return kNever;
   if (HasWork() && BestPath() >= 0) return 0;
-  int64_t deadline = next_question_;
+  int64_t deadline = std::min(next_question_, std::max<int64_t>(spoke_, 0) + options_.keepalive_ns);
   if (!idle() && next_question_ == kNever && oldest_chunk_ == next_chunk_) deadline = 0;
   bool alive = false;
   int64_t since = 0;

@@ -30,11 +30,12 @@ namespace taco {
 namespace harp {
 
 struct SenderOptions {
-  int paths = 8;                     // 1 to kMaxPaths
-  uint32_t chunk_bytes = 1408;       // of a message in a packet
-  uint64_t connection = 0;           // the receiver's number of this connection
-  bool checksum = true;              // false: what carries the packets makes it
-  int64_t dead_ns = 30'000'000'000;  // all paths black for so long: the connection has failed
+  int paths = 8;                         // 1 to kMaxPaths
+  uint32_t chunk_bytes = 1408;           // of a message in a packet
+  uint64_t connection = 0;               // the receiver's number of this connection
+  bool checksum = true;                  // false: what carries the packets makes it
+  int64_t keepalive_ns = 5'000'000'000;  // of silence, after which the receiver is asked something
+  int64_t dead_ns = 30'000'000'000;      // all paths black for so long: the connection has failed
   SwiftOptions congestion;
 };
 
@@ -146,7 +147,8 @@ class Sender {
   uint64_t cut_bytes_ = 0;          // against credit_
   int64_t next_question_ = kNever;  // for credit
   int questions_ = 0;
-  int64_t heard_ = 0;  // any acknowledgement
+  int64_t heard_ = 0;   // any acknowledgement
+  int64_t spoke_ = -1;  // any packet; -1: not yet
   std::string failure_;
 };
 

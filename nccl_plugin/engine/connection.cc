@@ -1,0 +1,105 @@
+#include "nccl_plugin/engine/connection.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "nccl_plugin/engine/clock.h"
+#include "nccl_plugin/protocol/handshake.h"
+
+namespace taco {
+namespace harp {
+
+Connection::Connection(std::unique_ptr<PacketIo> io, uint64_t number)
+    : number_(number), io_(std::move(io)) {}
+
+bool Connection::Move(int64_t now) {
+  Hold hold(&held_);
+  if (!hold) return false;
+  MoveLocked(now);
+  return true;
+}
+
+void Connection::MoveLocked(int64_t now) {
+  moved_at_.store(now, std::memory_order_relaxed);
+  if (state_ == State::kFailed) return;
+  Receive(now);
+  OnTime(now);
+  while (state_ != State::kFailed && Flush()) {
+    flushed_ = 0;
+    emitted_ = Poll(now, emissions_.data(), emissions_.size());
+    if (emitted_ == 0) break;
+  }
+  deadline_.store(Deadline(), std::memory_order_relaxed);
+}
+
+void Connection::Receive(int64_t now) {
+  PacketIo::Incoming incoming[kBatch];
+  // So many turns at most: what comes faster than it is read must not keep others from their turn.
+  for (int turn = 0; turn < 4; ++turn) {
+    const size_t count = io_->Receive(incoming, kBatch);
+    for (size_t index = 0; index < count; ++index) {
+      Packet packet;
+      const PacketIo::Incoming& each = incoming[index];
+      if (ParsePacket(each.bytes, each.size, !checksum_, &packet) != ParseResult::kOk) continue;
+      Take(packet, each.from, now);
+      if (state_ == State::kFailed) return;
+    }
+    if (count < kBatch) return;
+  }
+}
+
+bool Connection::Flush() {
+  PacketIo::Outgoing outgoing[kBatch];
+  const size_t count = emitted_ - flushed_;
+  if (count == 0) return true;
+  for (size_t index = 0; index < count; ++index) {
+    const Emission& each = emissions_[flushed_ + index];
+    outgoing[index] = {
+        each.head,      each.body, each.head_bytes, each.body_bytes, SourcePath(each.path),
+        Peer(each.path)};
+  }
+  flushed_ += io_->Send(outgoing, count);
+  return flushed_ == emitted_;
+}
+
+void Connection::SendNow(const uint8_t* bytes, size_t size, uint16_t path, const Endpoint& to) {
+  PacketIo::Outgoing outgoing{bytes, nullptr, static_cast<uint32_t>(size), 0, path, to};
+  io_->Send(&outgoing, 1);
+}
+
+void Connection::SendClose(const std::string& reason) {
+  if (peer_number_ == 0) return;
+  uint8_t datagram[kHeaderBytes + kMaxControlBytes];
+  const size_t size = WriteClose(peer_number_, reason, datagram);
+  SendNow(datagram, size, SourcePath(0), Peer(0));
+}
+
+void Connection::Fail(const std::string& why) {
+  if (state_ == State::kFailed) return;
+  failure_ = why;
+  state_ = State::kFailed;
+}
+
+Request* Connection::NewRequest() {
+  const auto free = std::find_if(requests_.begin(), requests_.end(),
+                                 [](const Request& each) { return !each.used; });
+  if (free == requests_.end()) return nullptr;
+  *free = Request();
+  free->used = true;
+  free->connection = this;
+  return &*free;
+}
+
+bool Connection::Test(Request* request, uint64_t* sizes) {
+  Hold hold(&held_);
+  if (!hold) return false;
+  if (!Finished(request, sizes)) {
+    MoveLocked(Now());
+    if (!Finished(request, sizes)) return false;
+  }
+  request->used = false;
+  return true;
+}
+
+}  // namespace harp
+}  // namespace taco

@@ -1,0 +1,121 @@
+// Start here. One end of a connection at work: the protocol's state, the sockets, the requests.
+//
+// Whoever asks for something (isend, irecv, test) moves the connection on: reads what came, writes
+// what is due. When nobody asks for a while the helper thread does, so that a peer gets its
+// acknowledgements. Both take a lock that nobody waits for: who does not get it comes again.
+#ifndef NCCL_PLUGIN_ENGINE_CONNECTION_H_
+#define NCCL_PLUGIN_ENGINE_CONNECTION_H_
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "nccl_plugin/io/packet_io.h"
+#include "nccl_plugin/protocol/emission.h"
+#include "nccl_plugin/protocol/packet.h"
+
+namespace taco {
+namespace harp {
+
+class Connection;
+
+struct Request {
+  Connection* connection = nullptr;
+  uint64_t number = 0;  // of the message, or of the group of buffers
+  int count = 0;        // of messages
+  uint64_t size = 0;    // of a sent message
+  bool used = false;
+};
+
+class Connection {
+ public:
+  static constexpr int kMaxRequests = 64;
+
+  Connection(std::unique_ptr<PacketIo> io, uint64_t number);
+  virtual ~Connection() = default;
+  Connection(const Connection&) = delete;
+  Connection& operator=(const Connection&) = delete;
+
+  enum class State { kGreeting, kOpen, kFailed };
+
+  State state() const { return state_; }
+  const std::string& failure() const { return failure_; }
+  uint64_t number() const { return number_; }
+  int64_t moved_at() const { return moved_at_.load(std::memory_order_relaxed); }
+  PacketIo& io() { return *io_; }
+
+  // Moves it on. Returns false, having done nothing, while another thread does.
+  bool Move(int64_t now);
+
+  // Whether a request is done; `sizes` gets the true bytes of each message. Done requests are given
+  // back. Moves the connection on if it is not.
+  bool Test(Request* request, uint64_t* sizes);
+
+  // When Move may have something to do although nothing comes. Any thread.
+  int64_t deadline() const { return deadline_.load(std::memory_order_relaxed); }
+
+  // Whether the peer may still need something of this end, which its user has closed.
+  virtual bool Lingers(int64_t now) const = 0;
+
+  // Tells the peer why it ends; a lost packet does no harm.
+  void SendClose(const std::string& reason);
+
+ protected:
+  // The lock, if it could be had.
+  class Hold {
+   public:
+    explicit Hold(std::atomic<bool>* held) : held_(held), got_(!held->exchange(true)) {}
+    ~Hold() {
+      if (got_) held_->store(false);
+    }
+    Hold(const Hold&) = delete;
+    Hold& operator=(const Hold&) = delete;
+    explicit operator bool() const { return got_; }
+
+   private:
+    std::atomic<bool>* held_;
+    bool got_;
+  };
+  Hold HoldIt() { return Hold(&held_); }
+
+  virtual void Take(const Packet& packet, const Endpoint& from, int64_t now) = 0;
+  virtual void OnTime(int64_t now) = 0;
+  virtual int64_t Deadline() const = 0;
+  // Packets to be sent, and where those of a path go.
+  virtual size_t Poll(int64_t now, Emission* out, size_t most) = 0;
+  virtual const Endpoint& Peer(uint16_t path) const = 0;
+  virtual uint16_t SourcePath(uint16_t path) const = 0;
+  virtual bool Finished(Request* request, uint64_t* sizes) = 0;
+
+  Request* NewRequest();
+  void Fail(const std::string& why);
+  void MoveLocked(int64_t now);
+  void SendNow(const uint8_t* bytes, size_t size, uint16_t path, const Endpoint& to);
+
+  const uint64_t number_;  // by which the peer names this end
+  uint64_t peer_number_ = 0;
+  std::unique_ptr<PacketIo> io_;
+  State state_ = State::kGreeting;
+  std::string failure_;
+  bool checksum_ = true;
+
+ private:
+  static constexpr size_t kBatch = 64;
+
+  void Receive(int64_t now);
+  bool Flush();
+
+  std::array<Request, kMaxRequests> requests_;
+  std::array<Emission, kBatch> emissions_;  // written, and not all sent
+  size_t emitted_ = 0, flushed_ = 0;
+  std::atomic<int64_t> moved_at_{0};
+  std::atomic<int64_t> deadline_{0};
+  std::atomic<bool> held_{false};
+};
+
+}  // namespace harp
+}  // namespace taco
+
+#endif  // NCCL_PLUGIN_ENGINE_CONNECTION_H_

@@ -1,0 +1,135 @@
+#include "nccl_plugin/engine/helper.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "nccl_plugin/engine/clock.h"
+
+namespace taco {
+namespace harp {
+namespace {
+
+constexpr int64_t kFirstPause = 1'000'000, kLastPause = 32'000'000;
+constexpr int64_t kListenerPause = 2'000'000;
+
+}  // namespace
+
+Helper::~Helper() { Stop(0); }
+
+void Helper::Begin() {
+  if (thread_.joinable() && process_ == getpid()) return;
+  if (thread_.joinable()) thread_.detach();  // it is another process's
+  process_ = getpid();
+  stop_ = false;
+  // The host program's signals are its own threads' business.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  thread_ = std::thread([this] { Run(); });
+  pthread_setname_np(thread_.native_handle(), "harp-helper");
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+void Helper::Add(Connection* connection) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  connections_[connection] = Look();
+  Begin();
+  wake_.notify_one();
+}
+
+void Helper::Add(Listener* listener) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  listeners_[listener] = 0;
+  Begin();
+  wake_.notify_one();
+}
+
+void Helper::Remove(Connection* connection) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  connections_.erase(connection);
+}
+
+void Helper::Remove(Listener* listener) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  listeners_.erase(listener);
+}
+
+void Helper::Linger(std::unique_ptr<Connection> connection) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  lingering_.emplace(std::move(connection), Look());
+  Begin();
+  wake_.notify_one();
+}
+
+void Helper::Stop(int64_t wait_ns) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (process_ != getpid()) {
+    if (thread_.joinable()) thread_.detach();
+    return;
+  }
+  const auto end = std::chrono::steady_clock::now() + std::chrono::nanoseconds(wait_ns);
+  while (!lingering_.empty() && std::chrono::steady_clock::now() < end) {
+    lock.unlock();
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    lock.lock();
+  }
+  lingering_.clear();
+  stop_ = true;
+  wake_.notify_one();
+  lock.unlock();
+  if (thread_.joinable()) thread_.join();
+}
+
+int64_t Helper::LookAt(Connection* connection, Look* look, int64_t now) {
+  if (connection->moved_at() != look->moved_at) {  // somebody else is at it
+    look->moved_at = connection->moved_at();
+    look->pause = kFirstPause;
+    look->next = look->moved_at + look->pause;
+  }
+  if (now >= std::min(look->next, std::max(connection->deadline(), look->moved_at + kFirstPause))) {
+    connection->Move(now);
+    look->moved_at = connection->moved_at();
+    look->pause = std::min(2 * look->pause, kLastPause);
+    look->next = now + look->pause;
+  }
+  return look->next;
+}
+
+int64_t Helper::LookAtAll(int64_t now) {
+  int64_t next = now + kLastPause;
+  for (auto& [connection, look] : connections_) {
+    next = std::min(next, LookAt(connection, &look, now));
+  }
+  for (auto& [listener, at] : listeners_) {
+    if (now >= at) {
+      listener->Move(now);
+      listener->MoveWaiting(now);
+      at = now + kListenerPause;
+    }
+    next = std::min(next, at);
+  }
+  for (auto each = lingering_.begin(); each != lingering_.end();) {
+    next = std::min(next, LookAt(each->first.get(), &each->second, now));
+    each = each->first->Lingers(now) ? std::next(each) : lingering_.erase(each);
+  }
+  return next;
+}
+
+void Helper::Run() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (!stop_) {
+    const int64_t now = Now();
+    const int64_t next = LookAtAll(now);
+    const bool nothing = connections_.empty() && listeners_.empty() && lingering_.empty();
+    const int64_t pause = nothing ? 1'000'000'000 : std::max(next - now, kFirstPause);
+    wake_.wait_for(lock, std::chrono::nanoseconds(pause));
+  }
+}
+
+}  // namespace harp
+}  // namespace taco

@@ -1,0 +1,67 @@
+// One quiet thread that moves connections on when nobody else does, so that peers get answers.
+//
+// It looks at a connection a millisecond after it was moved last, then after 2, 4 and up to 32, and
+// takes no part while somebody moves it. Connections come and go under a mutex that no data path
+// takes.
+#ifndef NCCL_PLUGIN_ENGINE_HELPER_H_
+#define NCCL_PLUGIN_ENGINE_HELPER_H_
+
+#include <condition_variable>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "nccl_plugin/engine/connection.h"
+#include "nccl_plugin/engine/listener.h"
+
+namespace taco {
+namespace harp {
+
+class Helper {
+ public:
+  Helper() = default;
+  // Ends the thread; there must be nothing left to look at but what lingers.
+  ~Helper();
+  Helper(const Helper&) = delete;
+  Helper& operator=(const Helper&) = delete;
+
+  void Add(Connection* connection);
+  void Add(Listener* listener);
+  // From their return on the helper does not touch it.
+  void Remove(Connection* connection);
+  void Remove(Listener* listener);
+
+  // Keeps a connection whose user has closed it for as long as its peer may need it.
+  void Linger(std::unique_ptr<Connection> connection);
+
+  // Waits until nothing lingers, at most so long, and ends the thread. It begins again by itself.
+  void Stop(int64_t wait_ns);
+
+ private:
+  struct Look {
+    int64_t moved_at = 0;  // as it was at the last look
+    int64_t next = 0;
+    int64_t pause = 0;
+  };
+
+  void Begin();
+  void Run();
+  int64_t LookAt(Connection* connection, Look* look, int64_t now);
+  int64_t LookAtAll(int64_t now);
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::map<Connection*, Look> connections_;
+  std::map<Listener*, int64_t> listeners_;  // and when to look next
+  std::map<std::unique_ptr<Connection>, Look> lingering_;
+  std::thread thread_;
+  int process_ = 0;  // that began the thread: a forked child has none
+  bool stop_ = false;
+};
+
+}  // namespace harp
+}  // namespace taco
+
+#endif  // NCCL_PLUGIN_ENGINE_HELPER_H_

@@ -1,0 +1,199 @@
+#include "nccl_plugin/engine/net.h"
+
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "nccl_plugin/engine/clock.h"
+#include "nccl_plugin/io/udp.h"
+
+namespace taco {
+namespace harp {
+namespace {
+
+constexpr char kMagic[8] = {'H', 'A', 'R', 'P', 'n', 'e', 't', 0};
+constexpr int64_t kStopWait = 100'000'000;
+
+const char* Environment(const char* name) { return std::getenv(name); }
+
+std::string ProcessName() {
+  char host[64] = {};
+  gethostname(host, sizeof(host) - 1);
+  return std::string(host) + ":" + std::to_string(getpid());
+}
+
+}  // namespace
+
+Net& Net::Get() {
+  static Net* net = new Net;  // threads may outlive static destructors
+  return *net;
+}
+
+int Net::Init(Log log) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (log != nullptr) log_ = log;
+  if (users_++ != 0) return devices();
+  settings_ = ReadSettings(Environment);
+  for (const std::string& problem : settings_.problems) Warn(problem);
+  interfaces_ = FindInterfaces(settings_.interfaces);
+  std::string error;
+  const auto fails = [&](const Interface& interface) {
+    UdpOptions options;
+    options.address = interface.address;
+    options.paths = 1;
+    if (OpenUdp(options, &error) != nullptr) return false;
+    Warn("HARP leaves " + interface.name + " out: " + error);
+    return true;
+  };
+  interfaces_.erase(std::remove_if(interfaces_.begin(), interfaces_.end(), fails),
+                    interfaces_.end());
+  if (interfaces_.empty()) {
+    Info("HARP finds no network interface that is up and has an address" +
+         (settings_.interfaces.empty() ? "" : " among " + settings_.interfaces) +
+         "; NCCL goes on with its own transport (HARP_IFACE names interfaces)");
+    return 0;
+  }
+  std::string names;
+  for (const Interface& each : interfaces_) {
+    names += (names.empty() ? "" : ", ") + each.name + " " + each.address;
+  }
+  Info("HARP over UDP on " + names + "; " + settings_.ToText());
+  return devices();
+}
+
+void Net::Finalize() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (users_ == 0 || --users_ != 0) return;
+  helper_.Stop(kStopWait);
+}
+
+void Net::Warn(const std::string& text) const {
+  if (log_ != nullptr) log_(LogLevel::kWarn, text.c_str());
+}
+
+void Net::Info(const std::string& text) const {
+  if (log_ != nullptr) log_(LogLevel::kInfo, text.c_str());
+}
+
+uint64_t Net::Random() {
+  uint64_t number = 0;
+  while (number == 0) {
+    if (getrandom(&number, sizeof(number), 0) != sizeof(number)) number = 0;
+  }
+  return number;
+}
+
+std::unique_ptr<PacketIo> Net::Open(int device, int paths, std::string* error) const {
+  UdpOptions options;
+  options.address = interfaces_[device].address;
+  options.interface = interfaces_[device].name;
+  options.paths = static_cast<uint16_t>(paths);
+  options.send_bytes = settings_.socket_bytes;
+  options.receive_bytes = settings_.socket_bytes;
+  return OpenUdp(options, error);
+}
+
+Listener* Net::Listen(int device, Handle* handle) {
+  std::string error;
+  std::unique_ptr<PacketIo> io = Open(device, 1, &error);
+  if (io == nullptr) {
+    Warn("HARP cannot listen on " + interfaces_[device].name + ": " + error);
+    return nullptr;
+  }
+  *handle = Handle();
+  std::copy(std::begin(kMagic), std::end(kMagic), handle->magic);
+  const Endpoint local = io->local(0);
+  std::copy(local.address.begin(), local.address.end(), handle->address);
+  handle->port = local.port;
+  handle->family = static_cast<uint8_t>(local.family);
+  handle->version = kVersion;
+  if (getrandom(handle->secret.data(), handle->secret.size(), 0) !=
+      static_cast<ssize_t>(handle->secret.size())) {
+    Warn("HARP cannot listen: the system has no random bytes");
+    return nullptr;
+  }
+  auto listener = std::make_unique<Listener>(
+      std::move(io), [this, device](std::string* why) { return Open(device, 1, why); },
+      handle->secret, settings_, [this] { return Random(); });
+  helper_.Add(listener.get());
+  return listener.release();
+}
+
+void Net::Close(Listener* listener) {
+  helper_.Remove(listener);
+  delete listener;
+}
+
+SendConnection* Net::Connect(int device, Handle* handle, bool* failed) {
+  *failed = true;
+  if (std::memcmp(handle->magic, kMagic, sizeof(kMagic)) != 0 || handle->version != kVersion) {
+    Warn(
+        "HARP was given the handle of something else: does every node use HARP, of one version? "
+        "(a node without it uses NCCL's own transport, and the two do not understand each other)");
+    return nullptr;
+  }
+  if (handle->attempt == nullptr) {
+    std::string error;
+    std::unique_ptr<PacketIo> io = Open(device, settings_.paths, &error);
+    if (io == nullptr) {
+      Warn("HARP cannot connect on " + interfaces_[device].name + ": " + error);
+      return nullptr;
+    }
+    Endpoint listener;
+    std::copy(std::begin(handle->address), std::end(handle->address), listener.address.begin());
+    listener.port = handle->port;
+    listener.family = static_cast<Family>(handle->family);
+    // The scope of a link-local address is this machine's own matter.
+    listener.scope = io->local(0).scope;
+    handle->attempt = new SendConnection(std::move(io), listener, handle->secret, Random(),
+                                         ProcessName(), settings_, Now());
+    helper_.Add(handle->attempt);
+  }
+  SendConnection* connection = handle->attempt;
+  connection->Move(Now());
+  *failed = connection->state() == Connection::State::kFailed;
+  if (*failed) {
+    Warn("HARP cannot connect: " + connection->failure());
+    handle->attempt = nullptr;
+    helper_.Remove(connection);
+    delete connection;
+    return nullptr;
+  }
+  if (connection->state() == Connection::State::kGreeting) return nullptr;
+  handle->attempt = nullptr;
+  return connection;
+}
+
+ReceiveConnection* Net::Accept(Listener* listener) {
+  listener->Move(Now());
+  std::unique_ptr<ReceiveConnection> connection = listener->Accept();
+  if (connection == nullptr) return nullptr;
+  helper_.Add(connection.get());
+  return connection.release();
+}
+
+void Net::Close(SendConnection* connection) {
+  helper_.Remove(connection);
+  connection->SendClose("");
+  delete connection;
+}
+
+void Net::Close(ReceiveConnection* connection) {
+  helper_.Remove(connection);
+  std::unique_ptr<ReceiveConnection> mine(connection);
+  if (mine->unfinished()) {
+    mine->SendClose("its user has closed it with receives under way");
+    return;
+  }
+  // The sender may still wait for the last acknowledgement.
+  mine->BeginLingering(Now());
+  mine->Move(Now());
+  if (mine->Lingers(Now())) helper_.Linger(std::move(mine));
+}
+
+}  // namespace harp
+}  // namespace taco

@@ -1,0 +1,194 @@
+// Both ends in one process, over the loopback's real sockets.
+
+#include "nccl_plugin/engine/net.h"
+
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "nccl_plugin/engine/clock.h"
+
+namespace taco {
+namespace harp {
+namespace {
+
+constexpr int64_t kSecond = 1'000'000'000;
+
+std::string* logged = new std::string;
+
+Net& StartedNet() {
+  static Net* net = [] {
+    setenv("HARP_IFACE", "=lo", 1);
+    setenv("HARP_PATHS", "4", 1);
+    setenv("HARP_DEAD_SECONDS", "1.5", 1);
+    setenv("HARP_CONNECT_SECONDS", "1", 1);
+    Net::Get().Init([](LogLevel, const char* text) { *logged += std::string(text) + "\n"; });
+    return &Net::Get();
+  }();
+  return *net;
+}
+
+// Until something holds, at most 20 s.
+bool Within(const std::function<bool()>& holds) {
+  const int64_t end = Now() + 20 * kSecond;
+  while (!holds()) {
+    if (Now() > end) return false;
+  }
+  return true;
+}
+
+struct Pair {
+  explicit Pair(Net* net) : net(net) {
+    Handle handle;
+    listener = net->Listen(0, &handle);
+    EXPECT_NE(listener, nullptr);
+    bool failed = false;
+    EXPECT_TRUE(Within([&] {
+      if (sender == nullptr && !failed) sender = net->Connect(0, &handle, &failed);
+      if (receiver == nullptr) receiver = net->Accept(listener);
+      return failed || (sender != nullptr && receiver != nullptr);
+    }));
+    EXPECT_FALSE(failed);
+  }
+  ~Pair() {
+    if (sender != nullptr) net->Close(sender);
+    if (receiver != nullptr) net->Close(receiver);
+    net->Close(listener);
+  }
+
+  Net* net;
+  Listener* listener = nullptr;
+  SendConnection* sender = nullptr;
+  ReceiveConnection* receiver = nullptr;
+};
+
+std::vector<uint8_t> Bytes(size_t size, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::vector<uint8_t> bytes(size);
+  for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random());
+  return bytes;
+}
+
+TEST(Net, MessagesOfAllSizesArriveInTheirBuffers) {
+  Pair pair(&StartedNet());
+  uint64_t seed = 1;
+  for (const size_t size : {size_t{0}, size_t{1}, size_t{8}, size_t{1407}, size_t{1408},
+                            size_t{1409}, size_t{65536}, size_t{1 << 20}, size_t{5'000'001}}) {
+    const std::vector<uint8_t> sent = Bytes(size, seed++);
+    std::vector<uint8_t> received(size + 100, 0xEE);
+    const Receiver::Buffer buffer{received.data(), size + 50, 7};
+    Request* receive = pair.receiver->Post(&buffer, 1);
+    ASSERT_NE(receive, nullptr);
+    Request* send = pair.sender->Send(sent.data(), size, 7);
+    ASSERT_NE(send, nullptr);
+    uint64_t seen = ~uint64_t{0}, told = 0;
+    bool is_sent = false, is_received = false;
+    ASSERT_TRUE(Within([&] {
+      is_sent = is_sent || pair.sender->Test(send, &told);
+      is_received = is_received || pair.receiver->Test(receive, &seen);
+      return is_sent && is_received;
+    })) << size;
+    EXPECT_EQ(seen, size);
+    EXPECT_EQ(told, size);
+    EXPECT_TRUE(std::equal(sent.begin(), sent.end(), received.begin()));
+    for (size_t at = size; at < received.size(); ++at) ASSERT_EQ(received[at], 0xEE);
+  }
+}
+
+TEST(Net, AGroupTakesItsMessagesByTag) {
+  Pair pair(&StartedNet());
+  std::vector<std::vector<uint8_t>> received(8, std::vector<uint8_t>(4000));
+  std::vector<Receiver::Buffer> buffers;
+  for (int index = 0; index < 8; ++index) {
+    buffers.push_back({received[index].data(), received[index].size(), 100 - index});
+  }
+  Request* receive = pair.receiver->Post(buffers.data(), 8);
+  std::vector<std::vector<uint8_t>> sent;
+  std::vector<Request*> sends;
+  for (int index = 0; index < 8; ++index) {
+    sent.push_back(Bytes(500 * index, 50 + index));
+    sends.push_back(pair.sender->Send(sent.back().data(), sent.back().size(), 93 + index));
+  }
+  uint64_t sizes[8];
+  ASSERT_TRUE(Within([&] {
+    pair.sender->Move(Now());
+    return pair.receiver->Test(receive, sizes);
+  }));
+  for (int index = 0; index < 8; ++index) {
+    const std::vector<uint8_t>& mine = sent[7 - index];  // its tag is 100 - index
+    EXPECT_EQ(sizes[index], mine.size());
+    EXPECT_TRUE(std::equal(mine.begin(), mine.end(), received[index].begin()));
+  }
+}
+
+TEST(Net, AMessageThatIsTooLongIsAnErrorOnBothSides) {
+  Pair pair(&StartedNet());
+  std::vector<uint8_t> bytes(100);
+  const Receiver::Buffer buffer{bytes.data(), 99, 0};
+  ASSERT_NE(pair.receiver->Post(&buffer, 1), nullptr);
+  ASSERT_NE(pair.sender->Send(bytes.data(), 100, 0), nullptr);
+  ASSERT_TRUE(Within([&] {
+    pair.sender->Move(Now());
+    pair.receiver->Move(Now());
+    return pair.sender->state() == Connection::State::kFailed &&
+           pair.receiver->state() == Connection::State::kFailed;
+  }));
+  EXPECT_NE(pair.receiver->failure().find("100 bytes came for a buffer of 99"), std::string::npos);
+  EXPECT_NE(pair.sender->failure().find("100 bytes came for a buffer of 99"), std::string::npos);
+}
+
+TEST(Net, AReceiverThatWaitsLearnsThatTheSenderHasClosed) {
+  Pair pair(&StartedNet());
+  uint8_t byte;
+  const Receiver::Buffer buffer{&byte, 1, 0};
+  Request* receive = pair.receiver->Post(&buffer, 1);
+  pair.net->Close(pair.sender);
+  pair.sender = nullptr;
+  uint64_t size;
+  ASSERT_TRUE(Within([&] {
+    EXPECT_FALSE(pair.receiver->Test(receive, &size));
+    return pair.receiver->state() == Connection::State::kFailed;
+  }));
+  EXPECT_NE(pair.receiver->failure().find("has closed"), std::string::npos);
+}
+
+TEST(Net, AListenerThatIsGoneIsNamed) {
+  Handle handle;
+  Net& net = StartedNet();
+  net.Close(net.Listen(0, &handle));
+  bool failed = false;
+  ASSERT_TRUE(Within([&] {
+    EXPECT_EQ(net.Connect(0, &handle, &failed), nullptr);
+    return failed;
+  }));
+  EXPECT_NE(logged->find("no answer from the listener at 127.0.0.1:"), std::string::npos);
+}
+
+TEST(Net, AHandleOfSomethingElseIsRefused) {
+  Handle handle = {};
+  bool failed = false;
+  EXPECT_EQ(StartedNet().Connect(0, &handle, &failed), nullptr);
+  EXPECT_TRUE(failed);
+  EXPECT_NE(logged->find("handle of something else"), std::string::npos);
+}
+
+TEST(Net, AStrangerGetsNoAnswer) {
+  Handle handle;
+  Listener* listener = StartedNet().Listen(0, &handle);
+  handle.secret[5] ^= 1;
+  bool failed = false;
+  ASSERT_TRUE(Within([&] {
+    EXPECT_EQ(StartedNet().Connect(0, &handle, &failed), nullptr);
+    EXPECT_EQ(StartedNet().Accept(listener), nullptr);
+    return failed;
+  }));
+  StartedNet().Close(listener);
+}
+
+}  // namespace
+}  // namespace harp
+}  // namespace taco

@@ -1,0 +1,118 @@
+#include "nccl_plugin/engine/receive_connection.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "nccl_plugin/engine/clock.h"
+
+namespace taco {
+namespace harp {
+namespace {
+
+ReceiverOptions OptionsOf(const Hello& hello, uint64_t sender_number, const Settings& settings) {
+  ReceiverOptions options;
+  options.paths = hello.paths;
+  options.connection = sender_number;
+  options.checksum = settings.checksum || (hello.features & kFeatureChecksum) != 0;
+  return options;
+}
+
+}  // namespace
+
+ReceiveConnection::ReceiveConnection(std::unique_ptr<PacketIo> io, const Hello& hello,
+                                     uint64_t sender_number, const Endpoint& sender,
+                                     uint64_t number, const Settings& settings, int64_t now)
+    : Connection(std::move(io), number),
+      dead_ns_(static_cast<int64_t>(settings.dead_seconds * 1e9)),
+      name_(hello.name + " at " + ToText(sender)),
+      receiver_(OptionsOf(hello, sender_number, settings)),
+      heard_(now) {
+  peer_number_ = sender_number;
+  from_.fill(sender);
+  checksum_ = settings.checksum || (hello.features & kFeatureChecksum) != 0;
+  welcome_.sender = sender_number;
+  welcome_.features = checksum_ ? kFeatureChecksum : kFeatureNone;
+  const auto most = static_cast<uint32_t>(io_->max_packet() - kDataHeaderBytes);
+  welcome_.chunk_bytes = std::min(hello.chunk_bytes, most);
+  welcome_.port = io_->local(0).port;
+  state_ = State::kOpen;
+}
+
+const Endpoint& ReceiveConnection::Peer(uint16_t path) const { return from_[path % kMaxPaths]; }
+
+void ReceiveConnection::Take(const Packet& packet, const Endpoint& from, int64_t now) {
+  if (packet.header.connection != number_) return;
+  heard_ = now;
+  std::string reason;
+  switch (packet.header.type) {
+    case PacketType::kData:
+      from_[packet.header.path % kMaxPaths] = from;
+      receiver_.OnData(packet, now, now);
+      if (!receiver_.failure().empty()) {
+        SendClose(receiver_.failure());
+        Fail(receiver_.failure() + " (from " + name_ + ")");
+      }
+      break;
+    case PacketType::kProbe:
+      from_[packet.header.path % kMaxPaths] = from;
+      receiver_.OnProbe(packet, now, now);
+      break;
+    case PacketType::kClose:
+      if (ParseClose(packet, &reason)) {
+        closed_ = true;
+        if (outstanding_ != 0) {
+          Fail("the sender " + name_ + " has closed" + (reason.empty() ? "" : ": " + reason));
+        }
+      }
+      break;
+    default:
+      break;
+  }
+}
+
+void ReceiveConnection::OnTime(int64_t now) {
+  // A sender asks now and then when it has nothing to say.
+  if (outstanding_ != 0 && now - heard_ > dead_ns_) {
+    Fail("the sender " + name_ + " is lost: nothing was heard for " +
+         std::to_string((now - heard_) / 1'000'000) + " ms");
+  }
+}
+
+size_t ReceiveConnection::Poll(int64_t now, Emission* out, size_t most) {
+  return receiver_.Poll(now, out, most);
+}
+
+Request* ReceiveConnection::Post(const Receiver::Buffer* buffers, int count) {
+  Hold hold = HoldIt();
+  if (!hold || state_ != State::kOpen) return nullptr;
+  Request* request = NewRequest();
+  if (request == nullptr) return nullptr;
+  const int64_t now = Now();
+  if (!receiver_.Post(buffers, count, &request->number)) {
+    request->used = false;
+    MoveLocked(now);
+    return nullptr;
+  }
+  request->count = count;
+  if (outstanding_++ == 0) heard_ = now;
+  if (closed_) Fail("the sender " + name_ + " has closed");
+  MoveLocked(now);
+  return request;
+}
+
+bool ReceiveConnection::Finished(Request* request, uint64_t* sizes) {
+  if (!receiver_.Done(request->number, sizes)) return false;
+  --outstanding_;
+  return true;
+}
+
+int64_t ReceiveConnection::Deadline() const {
+  return std::min(receiver_.Deadline(), outstanding_ != 0 ? heard_ + dead_ns_ : kNever);
+}
+
+bool ReceiveConnection::Lingers(int64_t now) const {
+  return !closed_ && state_ == State::kOpen && now < linger_until_;
+}
+
+}  // namespace harp
+}  // namespace taco

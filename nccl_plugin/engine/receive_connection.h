@@ -1,0 +1,60 @@
+// The receiving end.
+#ifndef NCCL_PLUGIN_ENGINE_RECEIVE_CONNECTION_H_
+#define NCCL_PLUGIN_ENGINE_RECEIVE_CONNECTION_H_
+
+#include <array>
+#include <memory>
+#include <string>
+
+#include "nccl_plugin/engine/connection.h"
+#include "nccl_plugin/engine/settings.h"
+#include "nccl_plugin/protocol/handshake.h"
+#include "nccl_plugin/protocol/receiver.h"
+
+namespace taco {
+namespace harp {
+
+class ReceiveConnection : public Connection {
+ public:
+  // Open at once: the sender has greeted from `sender`.
+  ReceiveConnection(std::unique_ptr<PacketIo> io, const Hello& hello, uint64_t sender_number,
+                    const Endpoint& sender, uint64_t number, const Settings& settings, int64_t now);
+
+  // Gives buffers for the next messages; null: not now.
+  Request* Post(const Receiver::Buffer* buffers, int count);
+
+  // What the sender is to be told.
+  const Welcome& welcome() const { return welcome_; }
+  uint64_t sender_number() const { return peer_number_; }
+
+  bool Lingers(int64_t now) const override;
+  bool unfinished() const { return outstanding_ != 0; }
+  void BeginLingering(int64_t now) { linger_until_ = now + kLinger; }
+
+ protected:
+  void Take(const Packet& packet, const Endpoint& from, int64_t now) override;
+  void OnTime(int64_t now) override;
+  int64_t Deadline() const override;
+  size_t Poll(int64_t now, Emission* out, size_t most) override;
+  const Endpoint& Peer(uint16_t path) const override;
+  uint16_t SourcePath(uint16_t) const override { return 0; }
+  bool Finished(Request* request, uint64_t* sizes) override;
+
+ private:
+  static constexpr int64_t kLinger = 2'000'000'000;
+
+  const int64_t dead_ns_;
+  const std::string name_;
+  Welcome welcome_;
+  std::array<Endpoint, kMaxPaths> from_;  // where packets of a path came from last
+  Receiver receiver_;
+  int outstanding_ = 0;  // requests
+  int64_t heard_;
+  int64_t linger_until_ = 0;
+  bool closed_ = false;  // by the sender
+};
+
+}  // namespace harp
+}  // namespace taco
+
+#endif  // NCCL_PLUGIN_ENGINE_RECEIVE_CONNECTION_H_

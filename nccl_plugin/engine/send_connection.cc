@@ -1,0 +1,145 @@
+#include "nccl_plugin/engine/send_connection.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "nccl_plugin/engine/clock.h"
+
+namespace taco {
+namespace harp {
+namespace {
+
+constexpr int64_t kFirstHello = 20'000'000, kLastHello = 500'000'000;  // between two; grows
+constexpr int kWholeHellos = 3;  // of the largest size, before smaller ones are tried
+
+// What passes where the interface's own size does not: Ethernet's, then what IPv6 guarantees.
+size_t HelloBytes(size_t most, int hellos) {
+  if (hellos < kWholeHellos) return most;
+  const size_t sizes[] = {most, 1452, 1232};
+  return std::min(most, sizes[hellos % 3]);
+}
+
+int64_t Nanoseconds(double seconds) { return static_cast<int64_t>(seconds * 1e9); }
+
+}  // namespace
+
+SendConnection::SendConnection(std::unique_ptr<PacketIo> io, const Endpoint& listener,
+                               const Secret& secret, uint64_t number, const std::string& name,
+                               const Settings& settings, int64_t now)
+    : Connection(std::move(io), number),
+      settings_(settings),
+      name_(name),
+      secret_(secret),
+      peer_(listener),
+      began_(now),
+      next_hello_(now) {}
+
+void SendConnection::Greet(int64_t now) {
+  if (now - began_ > Nanoseconds(settings_.connect_seconds)) {
+    Fail("no answer from the listener at " + ToText(peer_) + " in " +
+         std::to_string((now - began_) / 1'000'000) +
+         " ms: is its process alive, and does a firewall let UDP through? "
+         "(HARP_CONNECT_SECONDS sets how long to wait)");
+    return;
+  }
+  Hello hello;
+  hello.secret = secret_;
+  hello.features = settings_.checksum ? kFeatureChecksum : kFeatureNone;
+  hello.paths = io_->paths();
+  hello.name = name_;
+  const size_t size = HelloBytes(io_->max_packet(), hellos_);
+  hello.chunk_bytes = static_cast<uint32_t>(size - kDataHeaderBytes);
+  std::vector<uint8_t> datagram(std::max(size, kHeaderBytes + kMaxControlBytes));
+  const size_t written = WriteHello(number_, hello, size, datagram.data());
+  SendNow(datagram.data(), written, static_cast<uint16_t>(hellos_ % io_->paths()), peer_);
+  next_hello_ = now + std::min(kFirstHello << std::min(hellos_, 6), kLastHello);
+  ++hellos_;
+}
+
+void SendConnection::Open(const Welcome& welcome, uint64_t peer_number) {
+  const uint32_t most = static_cast<uint32_t>(io_->max_packet() - kDataHeaderBytes);
+  if (welcome.chunk_bytes == 0 || welcome.chunk_bytes > most || welcome.port == 0) {
+    Fail("the listener at " + ToText(peer_) + " answered what makes no sense");
+    return;
+  }
+  peer_number_ = peer_number;
+  peer_.port = welcome.port;
+  SenderOptions options;
+  options.paths = io_->paths();
+  options.chunk_bytes = welcome.chunk_bytes;
+  options.connection = peer_number;
+  options.checksum = (welcome.features & kFeatureChecksum) != 0;
+  options.dead_ns = Nanoseconds(settings_.dead_seconds);
+  options.congestion.queue_ns = int64_t{settings_.queue_us} * 1000;
+  checksum_ = options.checksum;
+  sender_.emplace(options);
+  state_ = State::kOpen;
+}
+
+void SendConnection::Take(const Packet& packet, const Endpoint&, int64_t now) {
+  if (state_ == State::kGreeting) {
+    Welcome welcome;
+    Refuse refuse;
+    if (packet.header.type == PacketType::kWelcome && ParseWelcome(packet, &welcome) &&
+        welcome.sender == number_ && packet.header.connection != 0) {
+      Open(welcome, packet.header.connection);
+    }
+    if (packet.header.type == PacketType::kRefuse && ParseRefuse(packet, &refuse) &&
+        refuse.sender == number_) {
+      Fail("the listener at " + ToText(peer_) + " refused: " + refuse.reason);
+    }
+    return;
+  }
+  if (packet.header.connection != number_) return;
+  std::string reason;
+  if (packet.header.type == PacketType::kAck) {
+    sender_->OnAck(packet, now);
+  } else if (packet.header.type == PacketType::kClose && ParseClose(packet, &reason)) {
+    Fail("the receiver at " + ToText(peer_) + " has closed" +
+         (reason.empty() ? "" : ": " + reason));
+  }
+}
+
+void SendConnection::OnTime(int64_t now) {
+  if (state_ == State::kGreeting && now >= next_hello_) Greet(now);
+}
+
+size_t SendConnection::Poll(int64_t now, Emission* out, size_t most) {
+  if (!sender_) return 0;
+  const size_t count = sender_->Poll(now, out, most);
+  if (!sender_->failure().empty()) {
+    Fail("the receiver at " + ToText(peer_) + " is lost: " + sender_->failure());
+  }
+  return count;
+}
+
+Request* SendConnection::Send(const void* bytes, uint64_t size, int tag) {
+  Hold hold = HoldIt();
+  if (!hold || state_ != State::kOpen) return nullptr;
+  Request* request = NewRequest();
+  if (request == nullptr) return nullptr;
+  if (!sender_->Send(bytes, size, tag, &request->number)) {
+    request->used = false;
+    MoveLocked(Now());
+    return nullptr;
+  }
+  request->count = 1;
+  request->size = size;
+  MoveLocked(Now());
+  return request;
+}
+
+bool SendConnection::Finished(Request* request, uint64_t* sizes) {
+  if (!sender_->Done(request->number)) return false;
+  *sizes = request->size;
+  return true;
+}
+
+int64_t SendConnection::Deadline() const {
+  if (state_ == State::kGreeting) return next_hello_;
+  return sender_ ? sender_->Deadline() : kNever;
+}
+
+}  // namespace harp
+}  // namespace taco

@@ -1,0 +1,55 @@
+// The sending end.
+#ifndef NCCL_PLUGIN_ENGINE_SEND_CONNECTION_H_
+#define NCCL_PLUGIN_ENGINE_SEND_CONNECTION_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "nccl_plugin/engine/connection.h"
+#include "nccl_plugin/engine/settings.h"
+#include "nccl_plugin/protocol/handshake.h"
+#include "nccl_plugin/protocol/sender.h"
+
+namespace taco {
+namespace harp {
+
+class SendConnection : public Connection {
+ public:
+  // Greets the listener, which knows the secret; open once it has answered.
+  SendConnection(std::unique_ptr<PacketIo> io, const Endpoint& listener, const Secret& secret,
+                 uint64_t number, const std::string& name, const Settings& settings, int64_t now);
+
+  // Takes a message; null: not now.
+  Request* Send(const void* bytes, uint64_t size, int tag);
+
+  bool Lingers(int64_t) const override { return false; }
+  const Sender* sender() const { return sender_ ? &*sender_ : nullptr; }
+
+ protected:
+  void Take(const Packet& packet, const Endpoint& from, int64_t now) override;
+  void OnTime(int64_t now) override;
+  int64_t Deadline() const override;
+  size_t Poll(int64_t now, Emission* out, size_t most) override;
+  const Endpoint& Peer(uint16_t) const override { return peer_; }
+  uint16_t SourcePath(uint16_t path) const override { return path; }
+  bool Finished(Request* request, uint64_t* sizes) override;
+
+ private:
+  void Greet(int64_t now);
+  void Open(const Welcome& welcome, uint64_t peer_number);
+
+  const Settings settings_;
+  const std::string name_;
+  const Secret secret_;
+  Endpoint peer_;  // of the listener, then of the receiver
+  int64_t began_;
+  int64_t next_hello_;
+  int hellos_ = 0;
+  std::optional<Sender> sender_;
+};
+
+}  // namespace harp
+}  // namespace taco
+
+#endif  // NCCL_PLUGIN_ENGINE_SEND_CONNECTION_H_

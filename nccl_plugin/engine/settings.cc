@@ -1,0 +1,68 @@
+#include "nccl_plugin/engine/settings.h"
+
+#include <cerrno>
+#include <cmath>
+#include <cstdlib>
+#include <sstream>
+
+namespace taco {
+namespace harp {
+namespace {
+
+// Reads a number between two bounds; says what is wrong otherwise.
+template <typename T>
+void Number(const char* (*get)(const char*), const char* name, double least, double most, T* value,
+            std::vector<std::string>* problems) {
+  const char* text = get(name);
+  if (text == nullptr || *text == 0) return;
+  char* end = nullptr;
+  const double number = std::strtod(text, &end);
+  const bool whole = std::is_floating_point_v<T> || number == std::floor(number);
+  if (*end != 0 || !(number >= least && number <= most) || !whole) {
+    std::ostringstream problem;
+    problem << name << "=" << text << " is no " << (std::is_floating_point_v<T> ? "" : "whole ")
+            << "number from " << least << " to " << most << "; " << *value << " is used";
+    problems->push_back(problem.str());
+    return;
+  }
+  *value = static_cast<T>(number);
+}
+
+}  // namespace
+
+Settings ReadSettings(const char* (*get)(const char* name)) {
+  Settings settings;
+  if (const char* io = get("HARP_IO"); io != nullptr && *io != 0) {
+    settings.io = io;
+    if (settings.io != "auto" && settings.io != "udp") {
+      settings.problems.push_back("HARP_IO=" + settings.io +
+                                  " is not there in this version; udp is used");
+      settings.io = "udp";
+    }
+  }
+  for (const char* name : {"NCCL_SOCKET_IFNAME", "HARP_IFACE"}) {
+    if (const char* value = get(name); value != nullptr && *value != 0) settings.interfaces = value;
+  }
+  std::vector<std::string>* problems = &settings.problems;
+  Number(get, "HARP_PATHS", 1, 64, &settings.paths, problems);
+  Number(get, "HARP_DEAD_SECONDS", 0.1, 86400, &settings.dead_seconds, problems);
+  Number(get, "HARP_CONNECT_SECONDS", 0.1, 86400, &settings.connect_seconds, problems);
+  Number(get, "HARP_QUEUE_US", 1, 1e6, &settings.queue_us, problems);
+  Number(get, "HARP_SOCKET_BYTES", 65536, 1 << 30, &settings.socket_bytes, problems);
+  int checksum = 1;
+  Number(get, "HARP_CHECKSUM", 0, 1, &checksum, problems);
+  settings.checksum = checksum != 0;
+  return settings;
+}
+
+std::string Settings::ToText() const {
+  std::ostringstream text;
+  text << "HARP_IO=" << io << " HARP_IFACE=" << interfaces << " HARP_PATHS=" << paths
+       << " HARP_DEAD_SECONDS=" << dead_seconds << " HARP_CONNECT_SECONDS=" << connect_seconds
+       << " HARP_CHECKSUM=" << checksum << " HARP_QUEUE_US=" << queue_us
+       << " HARP_SOCKET_BYTES=" << socket_bytes;
+  return text.str();
+}
+
+}  // namespace harp
+}  // namespace taco

@@ -1,0 +1,36 @@
+// What users may set, all in one place: environment variables, read once.
+#ifndef NCCL_PLUGIN_ENGINE_SETTINGS_H_
+#define NCCL_PLUGIN_ENGINE_SETTINGS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace taco {
+namespace harp {
+
+struct Settings {
+  std::string io = "auto";           // HARP_IO: auto or udp
+  std::string interfaces;            // HARP_IFACE: names or beginnings, by commas; "=name" exactly;
+                                     // "^..." all but these. Empty: NCCL_SOCKET_IFNAME, or all
+  int paths = 8;                     // HARP_PATHS: 1 to 64, of a connection
+  double dead_seconds = 30;          // HARP_DEAD_SECONDS: silence after which a peer is given up
+  double connect_seconds = 10;       // HARP_CONNECT_SECONDS: without an answer from a listener
+  bool checksum = true;              // HARP_CHECKSUM: 0 leaves the CRC32C to UDP's own
+  int queue_us = 100;                // HARP_QUEUE_US: what queues may add to a round trip
+  uint32_t socket_bytes = 4u << 20;  // HARP_SOCKET_BYTES: of a socket's queue in the kernel
+
+  // What could not be read, with its remedy: a sentence each. The default is used there.
+  std::vector<std::string> problems;
+
+  // "HARP_PATHS=8 HARP_IO=auto ...", for a log.
+  std::string ToText() const;
+};
+
+// `get` is as getenv.
+Settings ReadSettings(const char* (*get)(const char* name));
+
+}  // namespace harp
+}  // namespace taco
+
+#endif  // NCCL_PLUGIN_ENGINE_SETTINGS_H_
