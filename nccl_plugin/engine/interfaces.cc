@@ -87,8 +87,8 @@ std::vector<Interface> FindInterfaces(const std::string& wanted) {
   std::map<std::string, int> worths;
   for (const ifaddrs* each = first; each != nullptr; each = each->ifa_next) {
     const int worth = Worth(each->ifa_addr);
-    const unsigned up = IFF_UP | IFF_RUNNING;
-    if (worth == 0 || (each->ifa_flags & up) != up || !Wanted(each->ifa_name, wanted)) continue;
+    // Whether it runs is not asked: an interface that was set up a moment ago does not yet.
+    if (worth == 0 || (each->ifa_flags & IFF_UP) == 0 || !Wanted(each->ifa_name, wanted)) continue;
     if (worths[each->ifa_name] == 0) {
       found.emplace_back();
       found.back().name = each->ifa_name;

@@ -69,6 +69,8 @@ void SendConnection::Open(const Welcome& welcome, uint64_t peer_number) {
   options.paths = io_->paths();
   options.chunk_bytes = welcome.chunk_bytes;
   options.connection = peer_number;
+  // What one call of the system takes: 64 KiB.
+  options.burst = std::clamp<int>(64000 / static_cast<int>(most + kDataHeaderBytes), 1, 44);
   options.checksum = (welcome.features & kFeatureChecksum) != 0;
   options.dead_ns = Nanoseconds(settings_.dead_seconds);
   options.congestion.queue_ns = int64_t{settings_.queue_us} * 1000;

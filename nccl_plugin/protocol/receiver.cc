@@ -7,7 +7,7 @@ namespace taco {
 namespace harp {
 namespace {
 
-constexpr int kAnswerAfter = 16;           // packets
+constexpr int kAnswerAfter = 32;           // packets
 constexpr int64_t kAnswerWithin = 20'000;  // nanoseconds
 
 uint16_t Microseconds(int64_t ns) {

@@ -7,7 +7,6 @@ namespace taco {
 namespace harp {
 namespace {
 
-constexpr size_t kBurst = 16;  // packets of one path in a row, which I/O can send at once
 constexpr int kBlackTimeouts = 3;
 constexpr int64_t kOften = 10'000'000, kSeldom = 100'000'000;  // between questions to a black path
 constexpr int kOftenQuestions = 100;
@@ -244,7 +243,8 @@ size_t Sender::Poll(int64_t now, Emission* out, size_t most) {
   while (any && count < most) {
     const int path = BestPath();
     if (path < 0) break;
-    size_t burst = std::min({Room(paths_[path]), kBurst, most - count});
+    size_t burst =
+        std::min({Room(paths_[path]), static_cast<size_t>(options_.burst), most - count});
     while (any && burst-- != 0) {
       const uint64_t mine = chunk;
       any = NextChunk(&chunk);

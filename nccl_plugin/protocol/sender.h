@@ -30,10 +30,11 @@ namespace taco {
 namespace harp {
 
 struct SenderOptions {
-  int paths = 8;                         // 1 to kMaxPaths
-  uint32_t chunk_bytes = 1408;           // of a message in a packet
-  uint64_t connection = 0;               // the receiver's number of this connection
-  bool checksum = true;                  // false: what carries the packets makes it
+  int paths = 8;                // 1 to kMaxPaths
+  uint32_t chunk_bytes = 1408;  // of a message in a packet
+  int burst = 16;               // packets of a path in a row, for I/O that sends them at once
+  uint64_t connection = 0;      // the receiver's number of this connection
+  bool checksum = true;         // false: what carries the packets makes it
   int64_t keepalive_ns = 5'000'000'000;  // of silence, after which the receiver is asked something
   int64_t dead_ns = 30'000'000'000;      // all paths black for so long: the connection has failed
   SwiftOptions congestion;

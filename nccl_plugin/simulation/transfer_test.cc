@@ -169,41 +169,50 @@ TEST(Transfer, FlowsShareALinkFairly) {
     sum += bytes;
     squares += bytes * bytes;
   }
-  std::mt19937_64& random = network.random();
-  const auto part = [&](double most) { return std::uniform_real_distribution<>(0, most)(random); };
-  const int paths = 1 + static_cast<int>(random() % 8);
-  Transfer::Options options;
-  for (int path = 0; path < paths; ++path) {
-    LinkOptions link;
-    link.delay_ns = 1'000 + static_cast<int64_t>(random() % 200'000);
-    link.bits_per_ns = 0.5 + part(10);
-    link.queue_bytes = 20'000 + random() % 500'000;
-    link.loss = part(0.1);
-    link.duplicate = part(0.05);
-    link.corrupt = part(0.05);
-    link.late = part(0.2);
-    link.late_ns = static_cast<int64_t>(random() % 300'000);
-    for (int times = static_cast<int>(random() % 3); times > 0; --times) {
-      const auto from = static_cast<int64_t>(random() % (40 * kMs));
-      link.black.push_back({from, from + static_cast<int64_t>(random() % (30 * kMs))});
-    }
-    options.routes.push_back({{network.AddLink(link)}, {network.AddLink(link)}});
-  }
-  options.depth = 1 + static_cast<int>(random() % 32);
-  options.group = 1 + static_cast<int>(random() % 8);
-  options.post_late_ns = random() % 2 == 0 ? 0 : static_cast<int64_t>(random() % kMs);
-  const int count = 5 + static_cast<int>(random() % 40);
-  for (int message = 0; message < count; ++message) {
-    const uint64_t sizes[] = {0, 1, random() % 100, random() % 5000, random() % 300'000};
-    options.messages.push_back(sizes[random() % 5]);
-  }
-  if (options.depth * options.group > 32) options.depth = 32 / options.group;
-  options.depth = std::max(options.depth, options.group);
-  Transfer transfer(&network, options);
-  RunAll(&network, {&transfer}, 20'000 * kMs);
-  ASSERT_EQ(transfer.failure(), "") << seed;
-  ASSERT_TRUE(transfer.done()) << seed << ": " << transfer.received_bytes() << " bytes";
+  EXPECT_GT(sum * sum / (6 * squares), 0.9);                     // Jain's index; 1: all alike
+  EXPECT_GT(8 * sum / (100.0 * kMs), 0.9 * shared.bits_per_ns);  // whole messages alone count
 }
+
+TEST(Transfer, EverythingAtOnceAndEveryByteIsThere) {
+  for (uint64_t seed = 0; seed < 2000; ++seed) {
+    Network network(seed);
+    std::mt19937_64& random = network.random();
+    const auto part = [&](double most) {
+      return std::uniform_real_distribution<>(0, most)(random);
+    };
+    const int paths = 1 + static_cast<int>(random() % 8);
+    Transfer::Options options;
+    for (int path = 0; path < paths; ++path) {
+      LinkOptions link;
+      link.delay_ns = 1'000 + static_cast<int64_t>(random() % 200'000);
+      link.bits_per_ns = 0.5 + part(10);
+      link.queue_bytes = 20'000 + random() % 500'000;
+      link.loss = part(0.1);
+      link.duplicate = part(0.05);
+      link.corrupt = part(0.05);
+      link.late = part(0.2);
+      link.late_ns = static_cast<int64_t>(random() % 300'000);
+      for (int times = static_cast<int>(random() % 3); times > 0; --times) {
+        const auto from = static_cast<int64_t>(random() % (40 * kMs));
+        link.black.push_back({from, from + static_cast<int64_t>(random() % (30 * kMs))});
+      }
+      options.routes.push_back({{network.AddLink(link)}, {network.AddLink(link)}});
+    }
+    options.depth = 1 + static_cast<int>(random() % 32);
+    options.group = 1 + static_cast<int>(random() % 8);
+    options.post_late_ns = random() % 2 == 0 ? 0 : static_cast<int64_t>(random() % kMs);
+    const int count = 5 + static_cast<int>(random() % 40);
+    for (int message = 0; message < count; ++message) {
+      const uint64_t sizes[] = {0, 1, random() % 100, random() % 5000, random() % 300'000};
+      options.messages.push_back(sizes[random() % 5]);
+    }
+    if (options.depth * options.group > 32) options.depth = 32 / options.group;
+    options.depth = std::max(options.depth, options.group);
+    Transfer transfer(&network, options);
+    RunAll(&network, {&transfer}, 20'000 * kMs);
+    ASSERT_EQ(transfer.failure(), "") << seed;
+    ASSERT_TRUE(transfer.done()) << seed << ": " << transfer.received_bytes() << " bytes";
+  }
 }
 
 }  // namespace

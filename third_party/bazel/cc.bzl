@@ -58,6 +58,20 @@ def taco_cc_test(name, deps = [], copts = [], tags = [], size = "small", **kwarg
         **kwargs
     )
 
+def taco_cc_binary(name, copts = [], **kwargs):
+    """A framework-free C++17 program.
+
+    Args:
+      name: the file's name.
+      copts: flags beyond flags.bzl's.
+      **kwargs: as cc_binary's.
+    """
+    native.cc_binary(
+        name = name,
+        copts = WARNINGS + CXX17 + BASELINE + copts,
+        **kwargs
+    )
+
 def taco_cc_benchmark(name, deps = [], copts = [], **kwargs):
     """A Google Benchmark program. Run it with `bazel run //path:x_benchmark`.
 

@@ -1,0 +1,329 @@
+// harp-perf: throughput and latency of a net plugin, or of TCP, between two machines.
+//
+//   harp-perf --listen 10.0.0.1:5000                              on one
+//   harp-perf --connect 10.0.0.1:5000 --io tcp --io PLUGIN.so     on the other: says what is
+//   measured
+//
+// Both sides run the same list of measurements; what they need to know goes over a TCP connection
+// of its own, as NCCL's bootstrap does.
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sched.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "nccl_plugin/tools/harp_perf/measure.h"
+#include "nccl_plugin/tools/harp_perf/transport.h"
+
+namespace taco {
+namespace harp {
+
+[[noreturn]] void Die(const std::string& why) {
+  std::fprintf(stderr, "harp-perf: %s\n", why.c_str());
+  std::exit(1);
+}
+
+namespace {
+
+constexpr char kUsage[] =
+    R"(usage: harp-perf --listen ADDRESS:PORT [--interface NAME] [--processor N]
+       harp-perf --connect ADDRESS:PORT --io KIND [--io KIND...] [options]
+
+KIND: tcp (one data socket, as NCCL's default), tcp4 (four), or the path of a net plugin.
+--sizes 8,65536,1048576  bytes of messages (these)
+--seconds 1              about, a measurement
+--rounds 3               each kind in turn, so often
+--depth 8                messages under way
+--pings 20000            round trips of --ping-bytes (8)
+--interface NAME         of several devices of a plugin this one, on this side
+--address A              TCP's own, numeric (that of the connection)
+--processor N            this side runs there
+--json                   one JSON object a line
+)";
+
+struct Options {
+  std::string listen, connect, interface, address;
+  std::vector<std::string> kinds;
+  std::vector<size_t> sizes = {8, 65536, 1048576};
+  double seconds = 1;
+  int rounds = 3, depth = 8, processor = -1;
+  uint64_t pings = 20000;
+  size_t ping_bytes = 8;
+  bool json = false;
+};
+
+std::vector<std::string> Split(const std::string& text) {
+  std::vector<std::string> parts;
+  std::istringstream stream(text);
+  for (std::string part; std::getline(stream, part, ',');) parts.push_back(part);
+  return parts;
+}
+
+Options Parse(int count, char** words) {
+  Options options;
+  for (int index = 1; index < count; ++index) {
+    const std::string word = words[index];
+    if (word == "--json") {
+      options.json = true;
+      continue;
+    }
+    if (word == "--help" || index + 1 == count) {
+      std::fputs(kUsage, word == "--help" ? stdout : stderr);
+      std::exit(word == "--help" ? 0 : 2);
+    }
+    const std::string value = words[++index];
+    if (word == "--listen") {
+      options.listen = value;
+    } else if (word == "--connect") {
+      options.connect = value;
+    } else if (word == "--interface") {
+      options.interface = value;
+    } else if (word == "--address") {
+      options.address = value;
+    } else if (word == "--io") {
+      options.kinds.push_back(value);
+    } else if (word == "--sizes") {
+      options.sizes.clear();
+      for (const std::string& size : Split(value)) options.sizes.push_back(std::stoull(size));
+    } else if (word == "--seconds") {
+      options.seconds = std::stod(value);
+    } else if (word == "--rounds") {
+      options.rounds = std::stoi(value);
+    } else if (word == "--depth") {
+      options.depth = std::clamp(std::stoi(value), 1, 32);
+    } else if (word == "--pings") {
+      options.pings = std::stoull(value);
+    } else if (word == "--ping-bytes") {
+      options.ping_bytes = std::stoull(value);
+    } else if (word == "--processor") {
+      options.processor = std::stoi(value);
+    } else {
+      Die("no option " + word + "; see --help");
+    }
+  }
+  if (options.listen.empty() == options.connect.empty()) Die("--listen or --connect; see --help");
+  return options;
+}
+
+// The connection of the two programs: lines of text, and blocks of known size.
+class Control {
+ public:
+  explicit Control(int socket) : socket_(socket) {
+    const int on = 1;
+    setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+  }
+
+  void Put(const std::string& bytes) const {
+    if (send(socket_, bytes.data(), bytes.size(), MSG_NOSIGNAL) !=
+        static_cast<ssize_t>(bytes.size())) {
+      Die("the other side is gone");
+    }
+  }
+  std::string Get(size_t size) const {
+    std::string bytes(size, 0);
+    if (recv(socket_, bytes.data(), size, MSG_WAITALL) != static_cast<ssize_t>(size)) {
+      Die("the other side is gone");
+    }
+    return bytes;
+  }
+  void PutLine(const std::string& line) const { Put(line + "\n"); }
+  std::string GetLine() const {
+    std::string line;
+    for (;;) {
+      const std::string next = Get(1);
+      if (next == "\n") return line;
+      line += next;
+    }
+  }
+  void Meet() const {
+    PutLine("here");
+    GetLine();
+  }
+  std::string Local() const {
+    sockaddr_in address;
+    socklen_t size = sizeof(address);
+    getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &size);
+    char text[INET_ADDRSTRLEN];
+    return inet_ntop(AF_INET, &address.sin_addr, text, sizeof(text));
+  }
+
+ private:
+  int socket_;
+};
+
+sockaddr_in Address(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  if (colon == std::string::npos ||
+      inet_pton(AF_INET, text.substr(0, colon).c_str(), &address.sin_addr) != 1) {
+    Die(text + " is no ADDRESS:PORT");
+  }
+  address.sin_port = htons(static_cast<uint16_t>(std::atoi(text.c_str() + colon + 1)));
+  return address;
+}
+
+int Joined(const Options& options) {
+  const bool listens = !options.listen.empty();
+  const sockaddr_in address = Address(listens ? options.listen : options.connect);
+  const auto* generic = reinterpret_cast<const sockaddr*>(&address);
+  const int made = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (listens) {
+    const int on = 1;
+    setsockopt(made, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (bind(made, generic, sizeof(address)) != 0 || listen(made, 1) != 0) {
+      Die("cannot listen on " + options.listen + ": " + std::strerror(errno));
+    }
+    return accept4(made, nullptr, nullptr, SOCK_CLOEXEC);
+  }
+  for (int attempt = 0; connect(made, generic, sizeof(address)) != 0; ++attempt) {
+    if (attempt == 100) Die("nobody listens on " + options.connect);
+    usleep(50'000);
+  }
+  return made;
+}
+
+std::unique_ptr<Transport> Opened(const std::string& kind, const Options& options,
+                                  const Control& control) {
+  const std::string address = options.address.empty() ? control.Local() : options.address;
+  if (kind == "tcp") return OpenTcp(1, address);
+  if (kind == "tcp4") return OpenTcp(4, address);
+  return OpenPlugin(kind, options.interface);
+}
+
+// Both directions.
+struct Lines {
+  std::unique_ptr<Line> out, in;
+};
+
+Lines Connected(Transport* transport, const Control& control, bool begins) {
+  Lines lines;
+  const std::string mine = transport->Listen();
+  control.Put(mine);
+  const std::string theirs = control.Get(mine.size());
+  if (begins) lines.out = transport->Connect(theirs);
+  lines.in = transport->Accept();
+  if (!begins) lines.out = transport->Connect(theirs);
+  return lines;
+}
+
+std::string Field(const char* name, double value) {
+  std::ostringstream text;
+  text << ", \"" << name << "\": " << value;
+  return text.str();
+}
+
+int64_t Percentile(const std::vector<int64_t>& sorted, double part) {
+  return sorted[std::min(sorted.size() - 1, static_cast<size_t>(part * sorted.size()))];
+}
+
+// One measurement, on both sides; the side that begins says how many messages.
+void MeasureStream(const std::string& kind, const Lines& lines, const Control& control, bool begins,
+                   size_t size, const Options& options) {
+  uint64_t messages = 64;
+  for (const bool trial : {true, false}) {
+    if (begins) control.PutLine(std::to_string(messages));
+    if (!begins) messages = std::stoull(control.GetLine());
+    control.Meet();
+    Line* line = begins ? lines.out.get() : lines.in.get();
+    const Throughput seen = Stream(line, begins, size, messages, options.depth);
+    control.Meet();
+    if (!begins) control.PutLine(std::to_string(seen.processor_seconds));
+    if (!begins) continue;
+    const double theirs = std::stod(control.GetLine());
+    if (trial) {
+      const double each = seen.seconds / static_cast<double>(messages);
+      messages = std::max<uint64_t>(64, static_cast<uint64_t>(options.seconds / each));
+      continue;
+    }
+    const double bytes = static_cast<double>(size) * static_cast<double>(messages);
+    std::printf("{\"io\": \"%s\", \"what\": \"stream\", \"bytes\": %zu%s%s%s%s}\n", kind.c_str(),
+                size, Field("gbit_s", 8e-9 * bytes / seen.seconds).c_str(),
+                Field("messages_s", static_cast<double>(messages) / seen.seconds).c_str(),
+                Field("sender_processor", seen.processor_seconds / seen.seconds).c_str(),
+                Field("receiver_processor", theirs / seen.seconds).c_str());
+    std::fflush(stdout);
+  }
+}
+
+void MeasurePings(const std::string& kind, const Lines& lines, const Control& control, bool begins,
+                  const Options& options) {
+  control.Meet();
+  PingPong(lines.out.get(), lines.in.get(), begins, options.ping_bytes, 200);
+  control.Meet();
+  std::vector<int64_t> times =
+      PingPong(lines.out.get(), lines.in.get(), begins, options.ping_bytes, options.pings);
+  if (!begins || times.empty()) return;
+  std::sort(times.begin(), times.end());
+  std::printf("{\"io\": \"%s\", \"what\": \"ping\", \"bytes\": %zu", kind.c_str(),
+              options.ping_bytes);
+  for (const auto& [name, part] :
+       {std::pair{"p50_us", 0.5}, {"p99_us", 0.99}, {"p999_us", 0.999}}) {
+    std::fputs(Field(name, 1e-3 * static_cast<double>(Percentile(times, part))).c_str(), stdout);
+  }
+  std::printf("}\n");
+  std::fflush(stdout);
+}
+
+int Main(int count, char** words) {
+  Options options = Parse(count, words);
+  if (options.processor >= 0) {
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(options.processor, &set);
+    if (sched_setaffinity(0, sizeof(set), &set) != 0) Die("there is no such processor");
+  }
+  const bool begins = options.listen.empty();
+  const Control control(Joined(options));
+  // The side that begins says what is measured.
+  const auto agree = [&](auto* value) {
+    std::ostringstream text;
+    text << *value;
+    if (begins) control.PutLine(text.str());
+    if (!begins) std::istringstream(control.GetLine()) >> *value;
+  };
+  std::string kinds, sizes;
+  for (const std::string& kind : options.kinds) kinds += (kinds.empty() ? "" : ",") + kind;
+  for (const size_t size : options.sizes) {
+    sizes += (sizes.empty() ? "" : ",") + std::to_string(size);
+  }
+  agree(&kinds);
+  agree(&sizes);
+  agree(&options.rounds);
+  agree(&options.depth);
+  agree(&options.pings);
+  agree(&options.ping_bytes);
+  options.kinds = Split(kinds);
+  options.sizes.clear();
+  for (const std::string& size : Split(sizes)) options.sizes.push_back(std::stoull(size));
+  if (options.kinds.empty()) Die("--io says what is measured; see --help");
+  for (int round = 0; round < options.rounds; ++round) {
+    for (const std::string& kind : options.kinds) {
+      const std::unique_ptr<Transport> transport = Opened(kind, options, control);
+      const Lines lines = Connected(transport.get(), control, begins);
+      for (const size_t size : options.sizes) {
+        MeasureStream(kind, lines, control, begins, size, options);
+      }
+      if (options.pings != 0) MeasurePings(kind, lines, control, begins, options);
+      control.Meet();
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+}  // namespace harp
+}  // namespace taco
+
+int main(int count, char** words) { return taco::harp::Main(count, words); }

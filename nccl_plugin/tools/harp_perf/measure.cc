@@ -1,0 +1,103 @@
+#include "nccl_plugin/tools/harp_perf/measure.h"
+
+#include <time.h>
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+namespace taco {
+namespace harp {
+namespace {
+
+int64_t Clock(clockid_t clock) {
+  timespec time;
+  clock_gettime(clock, &time);
+  return time.tv_sec * 1'000'000'000 + time.tv_nsec;
+}
+
+// What stands at both ends of a message, as far as there is room.
+void Mark(std::vector<uint8_t>* bytes, uint64_t number) {
+  if (bytes->size() < sizeof(number)) return;
+  std::memcpy(bytes->data(), &number, sizeof(number));
+  std::memcpy(bytes->data() + bytes->size() - sizeof(number), &number, sizeof(number));
+}
+
+void CheckMark(const std::vector<uint8_t>& bytes, uint64_t number) {
+  if (bytes.size() < sizeof(number)) return;
+  const uint8_t* end = bytes.data() + bytes.size() - sizeof(number);
+  if (std::memcmp(bytes.data(), &number, sizeof(number)) != 0 ||
+      std::memcmp(end, &number, sizeof(number)) != 0) {
+    Die("message " + std::to_string(number) + " has other bytes than were sent");
+  }
+}
+
+void* Begin(Line* line, bool sends, std::vector<uint8_t>* bytes) {
+  return sends ? line->Send(bytes->data(), bytes->size())
+               : line->Receive(bytes->data(), bytes->size());
+}
+
+}  // namespace
+
+Throughput Stream(Line* line, bool sends, size_t size, uint64_t messages, int depth) {
+  struct Slot {
+    std::vector<uint8_t> bytes;
+    void* request = nullptr;
+    uint64_t number = 0;
+  };
+  std::vector<Slot> slots(depth);
+  for (Slot& slot : slots) slot.bytes.assign(size, 1);
+  uint64_t begun = 0, done = 0;
+  const int64_t from = Clock(CLOCK_MONOTONIC), busy_from = Clock(CLOCK_PROCESS_CPUTIME_ID);
+  while (done < messages) {
+    while (begun < messages && begun - done < static_cast<uint64_t>(depth)) {
+      Slot& slot = slots[begun % depth];
+      if (sends) Mark(&slot.bytes, begun);
+      slot.number = begun;
+      slot.request = Begin(line, sends, &slot.bytes);
+      if (slot.request == nullptr) break;
+      ++begun;
+    }
+    while (done < begun && line->Done(slots[done % depth].request)) {
+      if (!sends) CheckMark(slots[done % depth].bytes, done);
+      ++done;
+    }
+  }
+  return {messages, 1e-9 * static_cast<double>(Clock(CLOCK_MONOTONIC) - from),
+          1e-9 * static_cast<double>(Clock(CLOCK_PROCESS_CPUTIME_ID) - busy_from)};
+}
+
+std::vector<int64_t> PingPong(Line* out, Line* in, bool begins, size_t size, uint64_t rounds) {
+  std::vector<uint8_t> sent(size, 1), received(size);
+  std::vector<int64_t> times;
+  if (begins) times.reserve(rounds);
+  const auto run = [](Line* line, bool sends, std::vector<uint8_t>* bytes) {
+    void* request = nullptr;
+    while (request == nullptr) request = Begin(line, sends, bytes);
+    return request;
+  };
+  void* receive = run(in, false, &received);
+  for (uint64_t round = 0; round < rounds; ++round) {
+    const int64_t from = Clock(CLOCK_MONOTONIC);
+    if (begins) {
+      void* send = run(out, true, &sent);
+      // As NCCL's proxy does, which has both under way.
+      bool is_sent = false;
+      while (!in->Done(receive)) is_sent = is_sent || out->Done(send);
+      times.push_back(Clock(CLOCK_MONOTONIC) - from);
+      if (round + 1 < rounds) receive = run(in, false, &received);
+      while (!is_sent) is_sent = out->Done(send);
+    } else {
+      while (!in->Done(receive)) {
+      }
+      void* send = run(out, true, &sent);
+      if (round + 1 < rounds) receive = run(in, false, &received);
+      while (!out->Done(send)) {
+      }
+    }
+  }
+  return times;
+}
+
+}  // namespace harp
+}  // namespace taco

@@ -1,0 +1,31 @@
+// How fast messages go: many under way, or one to and fro.
+#ifndef NCCL_PLUGIN_TOOLS_HARP_PERF_MEASURE_H_
+#define NCCL_PLUGIN_TOOLS_HARP_PERF_MEASURE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "nccl_plugin/tools/harp_perf/transport.h"
+
+namespace taco {
+namespace harp {
+
+struct Throughput {
+  uint64_t messages = 0;
+  double seconds = 0;
+  double processor_seconds = 0;  // of this end
+};
+
+// So many messages of `size`, `depth` under way: this end sends or receives them. A receiver looks
+// at the first and last bytes of each.
+Throughput Stream(Line* line, bool sends, size_t size, uint64_t messages, int depth);
+
+// One message there and one back, `rounds` times; the nanoseconds of each. The side that does not
+// begin gives an empty list.
+std::vector<int64_t> PingPong(Line* out, Line* in, bool begins, size_t size, uint64_t rounds);
+
+}  // namespace harp
+}  // namespace taco
+
+#endif  // NCCL_PLUGIN_TOOLS_HARP_PERF_MEASURE_H_

@@ -1,0 +1,128 @@
+#include <dlfcn.h>
+
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+
+#include "nccl_plugin/abi/net.h"
+#include "nccl_plugin/tools/harp_perf/transport.h"
+
+namespace taco {
+namespace harp {
+namespace {
+
+void Log(ncclDebugLogLevel level, unsigned long, const char*, int, const char* format, ...) {
+  if (level != NCCL_LOG_WARN) return;
+  va_list list;
+  va_start(list, format);
+  std::vfprintf(stderr, format, list);
+  std::fputc('\n', stderr);
+  va_end(list);
+}
+
+void Check(ncclResult_t result, const char* what) {
+  if (result != ncclSuccess) Die(std::string(what) + " gave result " + std::to_string(result));
+}
+
+class PluginLine : public Line {
+ public:
+  PluginLine(const ncclNet_v12_t* net, void* comm, bool sends)
+      : net_(net), comm_(comm), sends_(sends) {}
+  ~PluginLine() override { sends_ ? net_->closeSend(comm_) : net_->closeRecv(comm_); }
+
+  void* Send(const void* bytes, size_t size) override {
+    void* request = nullptr;
+    Check(net_->isend(comm_, const_cast<void*>(bytes), size, 0, Registered(), nullptr, &request),
+          "isend");
+    return request;
+  }
+  void* Receive(void* bytes, size_t size) override {
+    void* request = nullptr;
+    void* handle = Registered();
+    int tag = 0;
+    Check(net_->irecv(comm_, 1, &bytes, &size, &tag, &handle, nullptr, &request), "irecv");
+    return request;
+  }
+  bool Done(void* request) override {
+    int done = 0;
+    Check(net_->test(request, &done, nullptr), "test");
+    return done != 0;
+  }
+
+ private:
+  // Plugins of host memory hardly look at it: one registration stands for all.
+  void* Registered() {
+    if (registered_ == nullptr) {
+      static char memory[4096];
+      Check(net_->regMr(comm_, memory, sizeof(memory), NCCL_PTR_HOST, &registered_), "regMr");
+    }
+    return registered_;
+  }
+
+  const ncclNet_v12_t* net_;
+  void* comm_;
+  const bool sends_;
+  void* registered_ = nullptr;
+};
+
+class PluginTransport : public Transport {
+ public:
+  PluginTransport(const ncclNet_v12_t* net, const std::string& interface) : net_(net) {
+    static ncclNetCommConfig_v12_t config = {NCCL_NET_TRAFFIC_CLASS_UNDEF};
+    Check(net_->init(&context_, 1, &config, Log, nullptr), "init");
+    int count = 0;
+    Check(net_->devices(&count), "devices");
+    std::string names;
+    for (int index = 0; index < count; ++index) {
+      ncclNetProperties_v12_t properties;
+      Check(net_->getProperties(index, &properties), "getProperties");
+      if (properties.name == interface || interface.empty()) {
+        device_ = index;
+        return;
+      }
+      names += std::string(" ") + properties.name;
+    }
+    Die("the plugin has no device " + interface + "; it has:" + names);
+  }
+
+  std::string Listen() override {
+    std::string handle(128, 0);
+    Check(net_->listen(context_, device_, handle.data(), &listener_), "listen");
+    return handle;
+  }
+  std::unique_ptr<Line> Accept() override {
+    void* comm = nullptr;
+    ncclNetDeviceHandle_v12_t* device = nullptr;
+    while (comm == nullptr) Check(net_->accept(listener_, &comm, &device), "accept");
+    net_->closeListen(listener_);
+    return std::make_unique<PluginLine>(net_, comm, false);
+  }
+  std::unique_ptr<Line> Connect(const std::string& handle) override {
+    std::string state = handle;
+    void* comm = nullptr;
+    ncclNetDeviceHandle_v12_t* device = nullptr;
+    while (comm == nullptr) {
+      Check(net_->connect(context_, device_, state.data(), &comm, &device), "connect");
+    }
+    return std::make_unique<PluginLine>(net_, comm, true);
+  }
+
+ private:
+  const ncclNet_v12_t* net_;
+  void* context_ = nullptr;
+  void* listener_ = nullptr;
+  int device_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Transport> OpenPlugin(const std::string& path, const std::string& interface) {
+  void* library = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) Die(dlerror());
+  const auto* net = static_cast<const ncclNet_v12_t*>(dlsym(library, "ncclNetPlugin_v12"));
+  if (net == nullptr) Die(path + " has no ncclNetPlugin_v12");
+  return std::make_unique<PluginTransport>(net, interface);
+}
+
+}  // namespace harp
+}  // namespace taco

@@ -1,0 +1,43 @@
+// What is measured: something that carries messages one way, driven as NCCL's proxy drives a net.
+#ifndef NCCL_PLUGIN_TOOLS_HARP_PERF_TRANSPORT_H_
+#define NCCL_PLUGIN_TOOLS_HARP_PERF_TRANSPORT_H_
+
+#include <cstddef>
+#include <memory>
+#include <string>
+
+namespace taco {
+namespace harp {
+
+// One end. Calls never block; a null request means "not now". A failure ends the program with a
+// sentence.
+class Line {
+ public:
+  virtual ~Line() = default;
+  virtual void* Send(const void* bytes, size_t size) = 0;
+  virtual void* Receive(void* bytes, size_t size) = 0;
+  virtual bool Done(void* request) = 0;
+};
+
+class Transport {
+ public:
+  virtual ~Transport() = default;
+  // 128 bytes that Connect on the other side needs; then Accept gives the receiving end.
+  virtual std::string Listen() = 0;
+  virtual std::unique_ptr<Line> Accept() = 0;
+  virtual std::unique_ptr<Line> Connect(const std::string& handle) = 0;
+};
+
+// A net plugin, by its version 12. `interface`: of several devices the one of this name.
+std::unique_ptr<Transport> OpenPlugin(const std::string& path, const std::string& interface);
+
+// Kernel TCP as NCCL's own transport uses it: a control socket for the sizes and so many for the
+// bytes, no helper thread. `address`: of this machine, numeric IPv4.
+std::unique_ptr<Transport> OpenTcp(int sockets, const std::string& address);
+
+[[noreturn]] void Die(const std::string& why);
+
+}  // namespace harp
+}  // namespace taco
+
+#endif  // NCCL_PLUGIN_TOOLS_HARP_PERF_TRANSPORT_H_
