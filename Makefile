@@ -17,13 +17,14 @@ ARGS ?=
 # Progress is for people: a log would hold thousands of lines of it.
 quiet := --ui_event_filters=-info $(shell [ -t 2 ] || echo --noshow_progress)
 # What `make bench` measures: one or both; ARGS go to each.
-BENCH ?= embedding lightcc
+BENCH ?= embedding lightcc harp
 # How long `make soak` keeps each fuzz test and each long test going.
 TACO_SOAK_SECONDS ?= 600
 
 # The demo needs no more than the first, and so neither PyTorch nor the time that its headers take.
 demo_artefacts := //tf_ops:libtaco_tf.so
-artefacts := $(demo_artefacts) //torch_ext:libtaco_torch.so
+artefacts := $(demo_artefacts) //torch_ext:libtaco_torch.so //nccl_plugin:libnccl-net-harp.so
+library_files := bazel-bin/tf_ops/libtaco_tf.so bazel-bin/torch_ext/libtaco_torch.so bazel-bin/nccl_plugin/libnccl-net-harp.so
 
 .PHONY: help
 help: ## list the targets
@@ -35,9 +36,18 @@ help: ## list the targets
 demo: demo-libraries ## train with and without dynamic embeddings, side by side
 	@$(python) -m taco.cli demo $(ARGS)
 
+.PHONY: demo-harp
+demo-harp: harp-tools ## TCP against HARP between two network namespaces, clean and with loss (needs root)
+	@$(python) -m benchmarks.harp.demo $(ARGS)
+
+.PHONY: harp-tools
+harp-tools:
+	@$(setup) build harp venv-run
+	@$(bazel) build $(quiet) $(BAZEL_FLAGS) //nccl_plugin:libnccl-net-harp.so //nccl_plugin/tools/harp_check:harp-check //nccl_plugin/tools/harp_perf:harp-perf
+
 .PHONY: build
 build: libraries ## the native libraries, into bazel-bin/
-	@ls -l bazel-bin/tf_ops/libtaco_tf.so bazel-bin/torch_ext/libtaco_torch.so
+	@ls -l $(library_files)
 
 .PHONY: demo-libraries
 demo-libraries:
@@ -62,7 +72,7 @@ soak: ## the long fuzz, property and race tests (TACO_SOAK_SECONDS each, 600)
 	@TACO_SOAK_SECONDS=$(TACO_SOAK_SECONDS) $(python) tools/run_tests.py --soak
 
 .PHONY: bench
-bench: $(addprefix bench-,$(BENCH)) ## our speed beside its peers', in one run (BENCH="embedding lightcc")
+bench: $(addprefix bench-,$(BENCH)) ## our speed beside its peers', in one run (BENCH="embedding lightcc harp")
 
 .PHONY: bench-embedding
 bench-embedding: demo-libraries
@@ -73,11 +83,15 @@ bench-lightcc: libraries
 	@$(setup) bench venv-bench
 	@$(python) -m benchmarks.lightcc $(ARGS)
 
+.PHONY: bench-harp
+bench-harp: harp-tools
+	@$(python) -m benchmarks.harp $(ARGS)
+
 .PHONY: wheel
 wheel: ## one wheel with every library inside, into dist/
 	@$(setup) build venv-torch venv-dev
 	@$(MAKE) libraries
-	@$(python) tools/build_wheel.py --out dist bazel-bin/tf_ops/libtaco_tf.so bazel-bin/torch_ext/libtaco_torch.so
+	@$(python) tools/build_wheel.py --out dist $(library_files)
 
 .PHONY: lint
 lint: ## formatting, types, and the dependency laws

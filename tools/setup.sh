@@ -2,9 +2,10 @@
 # tools/setup.sh PIECE...: brings this machine and this checkout to where a make target can start.
 #
 #   build       Bazel, a C++17 compiler, Python with venv
-#   test        googletest, Google Benchmark, iproute2
+#   test        googletest, Google Benchmark, iproute2, iptables
 #   soak        clang 14 with libFuzzer
 #   bench       iproute2
+#   harp        iproute2, iptables
 #   venv-run    .venv with requirements/run.lock, this checkout's taco linked into it
 #   venv-torch  .venv with requirements/torch.lock too
 #   venv-dev    .venv with requirements/dev.lock too
@@ -110,10 +111,16 @@ needs_test() {
   need libgmock-dev test -e /usr/include/gmock/gmock.h
   need libbenchmark-dev test -e /usr/include/benchmark/benchmark.h
   need iproute2 has tc # network namespaces, joined by links of a given speed
+  need iptables has iptables # to lose packets between them
 }
 
 needs_bench() {
   need iproute2 has tc # network namespaces, joined by links of a given speed
+}
+
+needs_harp() {
+  need iproute2 has tc # network namespaces, joined by links of a given speed
+  need iptables has iptables # to lose packets between them
 }
 
 needs_soak() {
@@ -182,7 +189,7 @@ install_packages
 for piece; do
   case $piece in
     build) setup_build ;;
-    test | soak | bench) ;; # packages alone
+    test | soak | bench | harp) ;; # packages alone
     venv-run) # one command a line: in a list joined by && a failure inside would not end the script
       setup_venv run
       link_checkout

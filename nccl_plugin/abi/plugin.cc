@@ -4,11 +4,14 @@
 // properties; so the calls are templates of these, and nothing else is written twice.
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <mutex>
 #include <string>
+#include <type_traits>
 
 #include "nccl_plugin/abi/net.h"
+#include "nccl_plugin/abi/profile.h"
 #include "nccl_plugin/engine/net.h"
 
 namespace taco {
@@ -19,6 +22,7 @@ constexpr int kMaxComms = 65536;
 
 std::mutex log_mutex;
 ncclDebugLogger_t ncclLog = nullptr;
+std::atomic<ncclProfilerCallback_t> profiler{nullptr};
 
 void WriteLog(LogLevel level, const char* text) {
   if (ncclLog == nullptr) return;
@@ -56,11 +60,14 @@ ncclResult_t Begin(ncclDebugLogger_t log) {
 }
 
 ncclResult_t Init(ncclDebugLogger_t log) { return Begin(log); }
-ncclResult_t InitWithProfiler(ncclDebugLogger_t log, ncclProfilerCallback_t) { return Begin(log); }
-ncclResult_t InitContext(void** ctx, uint64_t, ncclNetCommConfig_v11_t*, ncclDebugLogger_t log,
-                         ncclProfilerCallback_t) {
-  if (ctx != nullptr) *ctx = &Net::Get();
+ncclResult_t InitWithProfiler(ncclDebugLogger_t log, ncclProfilerCallback_t callback) {
+  if (callback != nullptr) profiler.store(callback);
   return Begin(log);
+}
+ncclResult_t InitContext(void** ctx, uint64_t, ncclNetCommConfig_v11_t*, ncclDebugLogger_t log,
+                         ncclProfilerCallback_t callback) {
+  if (ctx != nullptr) *ctx = &Net::Get();
+  return InitWithProfiler(log, callback);
 }
 
 ncclResult_t Finalize(void*) {
@@ -218,9 +225,15 @@ ncclResult_t IsendOf(void* sendComm, void* data, Size size, int tag, void*, void
 ncclResult_t IsendV9(void* sendComm, void* data, size_t size, int tag, void*, void** request) {
   return Isend(sendComm, data, size, tag, request);
 }
-ncclResult_t IsendV10(void* sendComm, void* data, size_t size, int tag, void*, void*,
+ncclResult_t IsendV10(void* sendComm, void* data, size_t size, int tag, void*, void* phandle,
                       void** request) {
-  return Isend(sendComm, data, size, tag, request);
+  const ncclResult_t result = Isend(sendComm, data, size, tag, request);
+  if (phandle != nullptr && *request != nullptr) {
+    auto* mine = static_cast<Request*>(*request);
+    const int fd = mine->connection->io().descriptor();
+    mine->events[0] = BeginEvent(profiler.load(), phandle, false, fd, size);
+  }
+  return result;
 }
 
 template <typename Size>
@@ -236,6 +249,9 @@ ncclResult_t Irecv(void* recvComm, int n, void** data, Size* sizes, int* tags, v
   }
   Receiver::Buffer buffers[Receiver::kMaxBuffers];
   for (int index = 0; index < n; ++index) {
+    if constexpr (std::is_signed_v<Size>) {
+      if (sizes[index] < 0) return Error(ncclInvalidArgument, "HARP: irecv of fewer than no bytes");
+    }
     buffers[index] = {data[index], static_cast<uint64_t>(sizes[index]), tags[index]};
   }
   *request = connection->Post(buffers, n);
@@ -245,8 +261,16 @@ ncclResult_t Irecv(void* recvComm, int n, void** data, Size* sizes, int* tags, v
   return ncclSuccess;
 }
 ncclResult_t IrecvV10(void* recvComm, int n, void** data, size_t* sizes, int* tags, void** mhandles,
-                      void**, void** request) {
-  return Irecv(recvComm, n, data, sizes, tags, mhandles, request);
+                      void** phandles, void** request) {
+  const ncclResult_t result = Irecv(recvComm, n, data, sizes, tags, mhandles, request);
+  if (phandles != nullptr && *request != nullptr) {
+    auto* mine = static_cast<Request*>(*request);
+    const int fd = mine->connection->io().descriptor();
+    for (int index = 0; index < n; ++index) {
+      mine->events[index] = BeginEvent(profiler.load(), phandles[index], true, fd, sizes[index]);
+    }
+  }
+  return result;
 }
 
 // Host memory is there when it is there.
@@ -259,11 +283,13 @@ ncclResult_t Test(void* request, int* done, int* sizes) {
   auto* mine = static_cast<Request*>(request);
   Connection* connection = mine->connection;
   const int count = mine->count;
+  const auto events = mine->events;  // the request is gone once it is done
   uint64_t seen[Receiver::kMaxBuffers];
   *done = connection->Test(mine, seen) ? 1 : 0;
   if (*done == 0) {
     return connection->state() == Connection::State::kFailed ? Broken(*connection) : ncclSuccess;
   }
+  for (void* event : events) EndEvent(profiler.load(), event);
   if (sizes != nullptr) {
     for (int index = 0; index < count; ++index) sizes[index] = static_cast<int>(seen[index]);
   }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "nccl_plugin/engine/clock.h"
+#include "nccl_plugin/engine/statistics.h"
 #include "nccl_plugin/protocol/handshake.h"
 
 namespace taco {
@@ -74,10 +75,28 @@ void Connection::SendClose(const std::string& reason) {
   SendNow(datagram, size, SourcePath(0), Peer(0));
 }
 
+std::string Connection::Describe() {
+  Hold hold(&held_);
+  if (!hold) return "";
+  const PacketIo::Stats& io = io_->stats();
+  const char* states[] = {"greeting", "open", "failed"};
+  std::string text = "\"connection\": \"" + std::to_string(number_) + "\", \"state\": \"" +
+                     states[static_cast<int>(state())] + "\", " + Fields();
+  const auto add = [&](const char* name, uint64_t value) {
+    text += std::string(", \"") + name + "\": " + std::to_string(value);
+  };
+  add("packets_sent", io.packets_sent);
+  add("packets_received", io.packets_received);
+  add("system_calls", io.send_calls + io.receive_calls);
+  add("copied_bytes", io.copied_bytes);
+  if (state() == State::kFailed) text += ", \"failure\": " + Quoted(failure_);
+  return text;
+}
+
 void Connection::Fail(const std::string& why) {
   if (state_ == State::kFailed) return;
   failure_ = why;
-  state_ = State::kFailed;
+  state_.store(State::kFailed, std::memory_order_release);
 }
 
 Request* Connection::NewRequest() {

@@ -27,6 +27,7 @@ struct Request {
   int count = 0;        // of messages
   uint64_t size = 0;    // of a sent message
   bool used = false;
+  std::array<void*, 8> events = {};  // of whoever watches the request's messages
 };
 
 class Connection {
@@ -40,7 +41,8 @@ class Connection {
 
   enum class State { kGreeting, kOpen, kFailed };
 
-  State state() const { return state_; }
+  State state() const { return state_.load(std::memory_order_acquire); }
+  // Why it failed; only once it has.
   const std::string& failure() const { return failure_; }
   uint64_t number() const { return number_; }
   int64_t moved_at() const { return moved_at_.load(std::memory_order_relaxed); }
@@ -58,6 +60,9 @@ class Connection {
 
   // Whether the peer may still need something of this end, which its user has closed.
   virtual bool Lingers(int64_t now) const = 0;
+
+  // What a line of HARP_STATS says of it, as fields of JSON; empty while another thread moves it.
+  std::string Describe();
 
   // Tells the peer why it ends; a lost packet does no harm.
   void SendClose(const std::string& reason);
@@ -88,6 +93,7 @@ class Connection {
   virtual const Endpoint& Peer(uint16_t path) const = 0;
   virtual uint16_t SourcePath(uint16_t path) const = 0;
   virtual bool Finished(Request* request, uint64_t* sizes) = 0;
+  virtual std::string Fields() const = 0;
 
   Request* NewRequest();
   void Fail(const std::string& why);
@@ -97,8 +103,8 @@ class Connection {
   const uint64_t number_;  // by which the peer names this end
   uint64_t peer_number_ = 0;
   std::unique_ptr<PacketIo> io_;
-  State state_ = State::kGreeting;
-  std::string failure_;
+  std::atomic<State> state_{State::kGreeting};
+  std::string failure_;  // written once, before the state says so
   bool checksum_ = true;
 
  private:

@@ -100,7 +100,18 @@ int64_t Helper::LookAt(Connection* connection, Look* look, int64_t now) {
   return look->next;
 }
 
+void Helper::Report(std::unique_ptr<Statistics> statistics) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  statistics_ = std::move(statistics);
+}
+
 int64_t Helper::LookAtAll(int64_t now) {
+  if (statistics_ != nullptr && statistics_->Due(now)) {
+    for (auto& [connection, look] : connections_) {
+      const std::string fields = connection->Describe();
+      if (!fields.empty()) statistics_->Write(fields);
+    }
+  }
   int64_t next = now + kLastPause;
   for (auto& [connection, look] : connections_) {
     next = std::min(next, LookAt(connection, &look, now));
@@ -117,6 +128,7 @@ int64_t Helper::LookAtAll(int64_t now) {
     next = std::min(next, LookAt(each->first.get(), &each->second, now));
     each = each->first->Lingers(now) ? std::next(each) : lingering_.erase(each);
   }
+  if (statistics_ != nullptr) next = std::min(next, statistics_->next());
   return next;
 }
 

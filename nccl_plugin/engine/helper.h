@@ -15,6 +15,7 @@
 
 #include "nccl_plugin/engine/connection.h"
 #include "nccl_plugin/engine/listener.h"
+#include "nccl_plugin/engine/statistics.h"
 
 namespace taco {
 namespace harp {
@@ -36,6 +37,9 @@ class Helper {
   // Keeps a connection whose user has closed it for as long as its peer may need it.
   void Linger(std::unique_ptr<Connection> connection);
 
+  // From now on writes lines of all connections.
+  void Report(std::unique_ptr<Statistics> statistics);
+
   // Waits until nothing lingers, at most so long, and ends the thread. It begins again by itself.
   void Stop(int64_t wait_ns);
 
@@ -56,6 +60,7 @@ class Helper {
   std::map<Connection*, Look> connections_;
   std::map<Listener*, int64_t> listeners_;  // and when to look next
   std::map<std::unique_ptr<Connection>, Look> lingering_;
+  std::unique_ptr<Statistics> statistics_;
   std::thread thread_;
   int process_ = 0;  // that began the thread: a forked child has none
   bool stop_ = false;

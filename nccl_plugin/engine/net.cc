@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "nccl_plugin/engine/clock.h"
+#include "nccl_plugin/engine/statistics.h"
 #include "nccl_plugin/io/udp.h"
 
 namespace taco {
@@ -39,13 +40,20 @@ int Net::Init(Log log) {
   if (users_++ != 0) return devices();
   settings_ = ReadSettings(Environment);
   for (const std::string& problem : settings_.problems) Warn(problem);
-  interfaces_ = FindInterfaces(settings_.interfaces);
   std::string error;
+  if (!ParseFaults(settings_.faults, &faults_, &error)) Warn("HARP_FAULTS: " + error);
+  if (!interfaces_.empty()) former_.push_back(std::move(interfaces_));
+  interfaces_ = FindInterfaces(settings_.interfaces);
   const auto fails = [&](const Interface& interface) {
     UdpOptions options;
     options.address = interface.address;
     options.paths = 1;
-    if (OpenUdp(options, &error) != nullptr) return false;
+    options.receive_bytes = options.send_bytes = settings_.socket_bytes;
+    const std::unique_ptr<PacketIo> io = OpenUdp(options, &error);
+    if (io != nullptr) {
+      if (!io->notes().empty()) Info("HARP on " + interface.name + ": " + io->notes());
+      return false;
+    }
     Warn("HARP leaves " + interface.name + " out: " + error);
     return true;
   };
@@ -56,6 +64,14 @@ int Net::Init(Log log) {
          (settings_.interfaces.empty() ? "" : " among " + settings_.interfaces) +
          "; NCCL goes on with its own transport (HARP_IFACE names interfaces)");
     return 0;
+  }
+  if (!settings_.stats.empty()) {
+    auto statistics = std::make_unique<Statistics>();
+    if (statistics->Open(StatisticsFile(settings_.stats), settings_.stats_seconds, &error)) {
+      helper_.Report(std::move(statistics));
+    } else {
+      Warn(error);
+    }
   }
   std::string names;
   for (const Interface& each : interfaces_) {
@@ -87,14 +103,18 @@ uint64_t Net::Random() {
   return number;
 }
 
-std::unique_ptr<PacketIo> Net::Open(int device, int paths, std::string* error) const {
+std::unique_ptr<PacketIo> Net::Open(int device, int paths, std::string* error) {
   UdpOptions options;
   options.address = interfaces_[device].address;
   options.interface = interfaces_[device].name;
   options.paths = static_cast<uint16_t>(paths);
   options.send_bytes = settings_.socket_bytes;
   options.receive_bytes = settings_.socket_bytes;
-  return OpenUdp(options, error);
+  std::unique_ptr<PacketIo> io = OpenUdp(options, error);
+  if (io == nullptr || !faults_.any()) return io;
+  Faults faults = faults_;
+  faults.seed += ++opened_;  // not the same packets of all connections
+  return WithFaults(std::move(io), faults);
 }
 
 Listener* Net::Listen(int device, Handle* handle) {

@@ -3,6 +3,7 @@
 #ifndef NCCL_PLUGIN_ENGINE_NET_H_
 #define NCCL_PLUGIN_ENGINE_NET_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -16,6 +17,7 @@
 #include "nccl_plugin/engine/receive_connection.h"
 #include "nccl_plugin/engine/send_connection.h"
 #include "nccl_plugin/engine/settings.h"
+#include "nccl_plugin/io/faults.h"
 
 namespace taco {
 namespace harp {
@@ -68,14 +70,18 @@ class Net {
  private:
   Net() = default;
 
-  std::unique_ptr<PacketIo> Open(int device, int paths, std::string* error) const;
+  std::unique_ptr<PacketIo> Open(int device, int paths, std::string* error);
   uint64_t Random();
 
   std::mutex mutex_;
   Log log_ = nullptr;
   int users_ = 0;
   Settings settings_;
+  Faults faults_;
+  std::atomic<uint64_t> opened_{0};
   std::vector<Interface> interfaces_;
+  // Of former times: NCCL may have kept the names.
+  std::vector<std::vector<Interface>> former_;
   Helper helper_;
 };
 

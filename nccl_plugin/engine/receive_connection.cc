@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "nccl_plugin/engine/clock.h"
+#include "nccl_plugin/engine/statistics.h"
 
 namespace taco {
 namespace harp {
@@ -28,7 +29,7 @@ ReceiveConnection::ReceiveConnection(std::unique_ptr<PacketIo> io, const Hello& 
       receiver_(OptionsOf(hello, sender_number, settings)),
       heard_(now) {
   peer_number_ = sender_number;
-  from_.fill(sender);
+  from_ = sender;
   checksum_ = settings.checksum || (hello.features & kFeatureChecksum) != 0;
   welcome_.sender = sender_number;
   welcome_.features = checksum_ ? kFeatureChecksum : kFeatureNone;
@@ -38,15 +39,13 @@ ReceiveConnection::ReceiveConnection(std::unique_ptr<PacketIo> io, const Hello& 
   state_ = State::kOpen;
 }
 
-const Endpoint& ReceiveConnection::Peer(uint16_t path) const { return from_[path % kMaxPaths]; }
-
 void ReceiveConnection::Take(const Packet& packet, const Endpoint& from, int64_t now) {
   if (packet.header.connection != number_) return;
   heard_ = now;
   std::string reason;
   switch (packet.header.type) {
     case PacketType::kData:
-      from_[packet.header.path % kMaxPaths] = from;
+      from_ = from;
       receiver_.OnData(packet, now, now);
       if (!receiver_.failure().empty()) {
         SendClose(receiver_.failure());
@@ -54,7 +53,7 @@ void ReceiveConnection::Take(const Packet& packet, const Endpoint& from, int64_t
       }
       break;
     case PacketType::kProbe:
-      from_[packet.header.path % kMaxPaths] = from;
+      from_ = from;
       receiver_.OnProbe(packet, now, now);
       break;
     case PacketType::kClose:
@@ -104,6 +103,13 @@ bool ReceiveConnection::Finished(Request* request, uint64_t* sizes) {
   if (!receiver_.Done(request->number, sizes)) return false;
   --outstanding_;
   return true;
+}
+
+std::string ReceiveConnection::Fields() const {
+  return "\"kind\": \"receive\", \"peer\": " + Quoted(name_) +
+         ", \"bytes\": " + std::to_string(receiver_.copied()) +
+         ", \"messages\": " + std::to_string(receiver_.messages()) +
+         ", \"duplicates\": " + std::to_string(receiver_.duplicates());
 }
 
 int64_t ReceiveConnection::Deadline() const {

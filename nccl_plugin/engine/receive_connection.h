@@ -36,9 +36,10 @@ class ReceiveConnection : public Connection {
   void OnTime(int64_t now) override;
   int64_t Deadline() const override;
   size_t Poll(int64_t now, Emission* out, size_t most) override;
-  const Endpoint& Peer(uint16_t path) const override;
+  const Endpoint& Peer(uint16_t) const override { return from_; }
   uint16_t SourcePath(uint16_t) const override { return 0; }
   bool Finished(Request* request, uint64_t* sizes) override;
+  std::string Fields() const override;
 
  private:
   static constexpr int64_t kLinger = 2'000'000'000;
@@ -46,7 +47,9 @@ class ReceiveConnection : public Connection {
   const int64_t dead_ns_;
   const std::string name_;
   Welcome welcome_;
-  std::array<Endpoint, kMaxPaths> from_;  // where packets of a path came from last
+  // Where a packet came from last: acknowledgements of all paths go there, so that a sender finds
+  // them together. Packets take turns on the paths, and so do the ways back.
+  Endpoint from_;
   Receiver receiver_;
   int outstanding_ = 0;  // requests
   int64_t heard_;

@@ -1,10 +1,12 @@
 #include "nccl_plugin/engine/send_connection.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <utility>
 #include <vector>
 
 #include "nccl_plugin/engine/clock.h"
+#include "nccl_plugin/engine/statistics.h"
 
 namespace taco {
 namespace harp {
@@ -73,6 +75,8 @@ void SendConnection::Open(const Welcome& welcome, uint64_t peer_number) {
   options.burst = std::clamp<int>(64000 / static_cast<int>(most + kDataHeaderBytes), 1, 44);
   options.checksum = (welcome.features & kFeatureChecksum) != 0;
   options.dead_ns = Nanoseconds(settings_.dead_seconds);
+  // A receiver gives up after as much silence as this side; it must not be for want of words.
+  options.keepalive_ns = std::min(options.keepalive_ns, options.dead_ns / 4);
   options.congestion.queue_ns = int64_t{settings_.queue_us} * 1000;
   checksum_ = options.checksum;
   sender_.emplace(options);
@@ -136,6 +140,30 @@ bool SendConnection::Finished(Request* request, uint64_t* sizes) {
   if (!sender_->Done(request->number)) return false;
   *sizes = request->size;
   return true;
+}
+
+std::string SendConnection::Fields() const {
+  std::string text =
+      "\"kind\": \"send\", \"peer\": \"" + ToText(peer_) +
+      "\", \"bytes\": " + std::to_string(sender_ ? sender_->acknowledged_bytes() : 0) +
+      ", \"messages\": " + std::to_string(sender_ ? sender_->messages() : 0) + ", \"paths\": [";
+  for (int path = 0; sender_ && path < io_->paths(); ++path) {
+    const PathStats stats = sender_->Stats(path);
+    char each[320];
+    std::snprintf(each, sizeof(each),
+                  "%s{\"rtt_us\": %.1f, \"least_rtt_us\": %.1f, \"window\": %.1f, \"bytes\": %llu, "
+                  "\"packets\": %llu, \"lost\": %llu, \"timeouts\": %llu, \"blackouts\": %llu, "
+                  "\"black\": %s}",
+                  path == 0 ? "" : ", ", 1e-3 * static_cast<double>(stats.round_trip_ns),
+                  1e-3 * static_cast<double>(stats.least_round_trip_ns), stats.window,
+                  static_cast<unsigned long long>(stats.bytes),
+                  static_cast<unsigned long long>(stats.packets),
+                  static_cast<unsigned long long>(stats.lost),
+                  static_cast<unsigned long long>(stats.timeouts),
+                  static_cast<unsigned long long>(stats.blackouts), stats.black ? "true" : "false");
+    text += each;
+  }
+  return text + "]";
 }
 
 int64_t SendConnection::Deadline() const {

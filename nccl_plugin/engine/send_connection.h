@@ -34,6 +34,7 @@ class SendConnection : public Connection {
   const Endpoint& Peer(uint16_t) const override { return peer_; }
   uint16_t SourcePath(uint16_t path) const override { return path; }
   bool Finished(Request* request, uint64_t* sizes) override;
+  std::string Fields() const override;
 
  private:
   void Greet(int64_t now);

@@ -43,12 +43,15 @@ Settings ReadSettings(const char* (*get)(const char* name)) {
   for (const char* name : {"NCCL_SOCKET_IFNAME", "HARP_IFACE"}) {
     if (const char* value = get(name); value != nullptr && *value != 0) settings.interfaces = value;
   }
+  if (const char* faults = get("HARP_FAULTS"); faults != nullptr) settings.faults = faults;
+  if (const char* stats = get("HARP_STATS"); stats != nullptr) settings.stats = stats;
   std::vector<std::string>* problems = &settings.problems;
   Number(get, "HARP_PATHS", 1, 64, &settings.paths, problems);
   Number(get, "HARP_DEAD_SECONDS", 0.1, 86400, &settings.dead_seconds, problems);
   Number(get, "HARP_CONNECT_SECONDS", 0.1, 86400, &settings.connect_seconds, problems);
   Number(get, "HARP_QUEUE_US", 1, 1e6, &settings.queue_us, problems);
   Number(get, "HARP_SOCKET_BYTES", 65536, 1 << 30, &settings.socket_bytes, problems);
+  Number(get, "HARP_STATS_SECONDS", 0.01, 86400, &settings.stats_seconds, problems);
   int checksum = 1;
   Number(get, "HARP_CHECKSUM", 0, 1, &checksum, problems);
   settings.checksum = checksum != 0;
@@ -60,7 +63,9 @@ std::string Settings::ToText() const {
   text << "HARP_IO=" << io << " HARP_IFACE=" << interfaces << " HARP_PATHS=" << paths
        << " HARP_DEAD_SECONDS=" << dead_seconds << " HARP_CONNECT_SECONDS=" << connect_seconds
        << " HARP_CHECKSUM=" << checksum << " HARP_QUEUE_US=" << queue_us
-       << " HARP_SOCKET_BYTES=" << socket_bytes;
+       << " HARP_SOCKET_BYTES=" << socket_bytes << " HARP_STATS=" << stats
+       << " HARP_STATS_SECONDS=" << stats_seconds;
+  if (!faults.empty()) text << " HARP_FAULTS=" << faults;
   return text.str();
 }
 

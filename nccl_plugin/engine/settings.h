@@ -18,6 +18,9 @@ struct Settings {
   double connect_seconds = 10;       // HARP_CONNECT_SECONDS: without an answer from a listener
   bool checksum = true;              // HARP_CHECKSUM: 0 leaves the CRC32C to UDP's own
   int queue_us = 100;                // HARP_QUEUE_US: what queues may add to a round trip
+  std::string faults;                // HARP_FAULTS: for tests, as ParseFaults reads it
+  std::string stats;                 // HARP_STATS: a file for statistics; %p, %h: process, host
+  double stats_seconds = 5;          // HARP_STATS_SECONDS: between two lines of a connection
   uint32_t socket_bytes = 4u << 20;  // HARP_SOCKET_BYTES: of a socket's queue in the kernel
 
   // What could not be read, with its remedy: a sentence each. The default is used there.

@@ -61,7 +61,8 @@ class Receiver {
 
   const std::string& failure() const { return failure_; }
   uint64_t duplicates() const { return duplicates_; }
-  uint64_t copied() const { return copied_; }  // bytes
+  uint64_t copied() const { return copied_; }            // bytes
+  uint64_t messages() const { return oldest_message_; }  // done, one after the other
 
  private:
   struct Group {

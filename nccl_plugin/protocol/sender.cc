@@ -69,6 +69,7 @@ void Sender::Acknowledged(uint64_t number) {
   chunk.acknowledged = true;
   Message& message = At(chunk.message);
   message.acknowledged += chunk.bytes;
+  acknowledged_bytes_ += chunk.bytes;
   message.done = message.acknowledged == message.length;
   while (oldest_message_ < next_message_ && At(oldest_message_).done) ++oldest_message_;
   while (oldest_chunk_ < next_chunk_ && ChunkAt(oldest_chunk_).acknowledged) ++oldest_chunk_;

@@ -76,6 +76,8 @@ class Sender {
 
   // Why nothing will come of it any more; empty while all is well.
   const std::string& failure() const { return failure_; }
+  uint64_t acknowledged_bytes() const { return acknowledged_bytes_; }
+  uint64_t messages() const { return oldest_message_; }  // done, one after the other
   bool idle() const { return oldest_message_ == next_message_; }
   PathStats Stats(int path) const;
 
@@ -145,7 +147,8 @@ class Sender {
   Fifo<uint64_t> large_;  // the others, not wholly cut
   uint64_t posted_ = 0;   // messages that the receiver has buffers for
   uint64_t credit_ = 0;
-  uint64_t cut_bytes_ = 0;          // against credit_
+  uint64_t cut_bytes_ = 0;  // against credit_
+  uint64_t acknowledged_bytes_ = 0;
   int64_t next_question_ = kNever;  // for credit
   int questions_ = 0;
   int64_t heard_ = 0;   // any acknowledgement

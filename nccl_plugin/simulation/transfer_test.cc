@@ -103,6 +103,29 @@ TEST(Transfer, OneOfEightPathsGoesBlack) {
   EXPECT_LT(transfer.longest(), 12 * kMs);
 }
 
+TEST(Transfer, GoodputIsBackTenRoundTripsAfterAPathWentBlack) {
+  Network network(7);
+  LinkOptions link;
+  link.delay_ns = 50'000;
+  link.bits_per_ns = 1.25;
+  Transfer::Options options;
+  options.routes = Paths(&network, 8, link);
+  options.messages.assign(100, 1 << 20);
+  network.link(options.routes[5].forth[0]).black = {{20 * kMs, 1000 * kMs}};
+  Transfer transfer(&network, options);
+  transfer.Start();
+  const auto bytes_at = [&](int64_t time) {
+    while (network.now() < time && network.Step()) {
+    }
+    return static_cast<double>(transfer.receiver().copied());
+  };
+  const double from = bytes_at(10 * kMs), to = bytes_at(20 * kMs);
+  const double after_from = bytes_at(21 * kMs), after_to = bytes_at(31 * kMs);
+  // Seven of the eight links are left.
+  EXPECT_GT((after_to - after_from) / (to - from), 0.95 * 7 / 8);
+  EXPECT_EQ(transfer.failure(), "");
+}
+
 TEST(Transfer, AllPathsBlackForLongIsAFailure) {
   Network network(4);
   LinkOptions link;

@@ -84,7 +84,6 @@ ARTEFACTS: tuple[Artefact, ...] = (
         "harp_library",
         "dlopen",
         "NCCL over HARP",
-        in_this_version=False,
     ),
     Artefact(
         "goya",

@@ -45,3 +45,10 @@ def torch_library() -> pathlib.Path:
     """libtaco_torch.so, built."""
     bazel("build", "--noshow_progress", "//torch_ext:libtaco_torch.so")
     return ROOT / "bazel-bin" / "torch_ext" / "libtaco_torch.so"
+
+
+@pytest.fixture(scope="session")
+def harp_library() -> pathlib.Path:
+    """libnccl-net-harp.so, built."""
+    bazel("build", "--noshow_progress", "//nccl_plugin:libnccl-net-harp.so")
+    return ROOT / "bazel-bin" / "nccl_plugin" / "libnccl-net-harp.so"

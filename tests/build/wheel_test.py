@@ -51,14 +51,40 @@ from taco.lightcc.cuda import _source  # what a GPU would be given
 
 assert "site-packages" in str(_source.INSTALLED) and "topk_pass" in _source.INSTALLED.read_text()
 """,
+    "libnccl-net-harp.so": """
+import ctypes
+import os
+import taco
+
+path = taco.library_path("harp")
+assert "site-packages" in str(path)
+os.environ["HARP_IFACE"] = "=lo"
+calls = (ctypes.c_void_p * 22).in_dll(ctypes.CDLL(str(path)), "ncclNetPlugin_v12")
+assert ctypes.string_at(calls[0]) == b"HARP"
+
+
+def call(index, *arguments):
+    made = ctypes.CFUNCTYPE(ctypes.c_int, *(type(each) for each in arguments))(calls[index])
+    assert made(*arguments) == 0, index
+
+
+context, listener, count = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_int()
+null, handle = ctypes.c_void_p(), ctypes.create_string_buffer(128)
+call(1, ctypes.pointer(context), ctypes.c_uint64(1), null, null, null)  # init
+call(2, ctypes.pointer(count))  # devices
+assert count.value == 1
+call(4, context, ctypes.c_int(0), ctypes.cast(handle, ctypes.c_void_p), ctypes.pointer(listener))
+call(16, listener)  # closeListen
+call(20, context)  # finalize
+""",
 }
 
 
 @pytest.fixture(scope="module")
-def wheel(tf_library, torch_library, tmp_path_factory) -> pathlib.Path:
+def wheel(tf_library, torch_library, harp_library, tmp_path_factory) -> pathlib.Path:
     out = tmp_path_factory.mktemp("dist")
     script = ROOT / "tools" / "build_wheel.py"
-    libraries = [tf_library, torch_library]
+    libraries = [tf_library, torch_library, harp_library]
     subprocess.run([sys.executable, script, "--out", out, *libraries], check=True)
     (path,) = out.glob("*.whl")
     return path

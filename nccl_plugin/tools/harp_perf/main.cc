@@ -40,7 +40,8 @@ constexpr char kUsage[] =
     R"(usage: harp-perf --listen ADDRESS:PORT [--interface NAME] [--processor N]
        harp-perf --connect ADDRESS:PORT --io KIND [--io KIND...] [options]
 
-KIND: tcp (one data socket, as NCCL's default), tcp4 (four), or the path of a net plugin.
+KIND: tcp (one data socket, as NCCL's default), tcp4 (four), or the path of a net plugin, before which
+variables may stand: "HARP_PATHS=1 PLUGIN.so".
 --sizes 8,65536,1048576  bytes of messages (these)
 --seconds 1              about, a measurement
 --rounds 3               each kind in turn, so often
@@ -199,7 +200,12 @@ std::unique_ptr<Transport> Opened(const std::string& kind, const Options& option
   const std::string address = options.address.empty() ? control.Local() : options.address;
   if (kind == "tcp") return OpenTcp(1, address);
   if (kind == "tcp4") return OpenTcp(4, address);
-  return OpenPlugin(kind, options.interface);
+  std::istringstream words(kind);
+  std::string word;
+  while (words >> word && word.find('=') != std::string::npos) {
+    setenv(word.substr(0, word.find('=')).c_str(), word.substr(word.find('=') + 1).c_str(), 1);
+  }
+  return OpenPlugin(word, options.interface);
 }
 
 // Both directions.
@@ -287,19 +293,24 @@ int Main(int count, char** words) {
   const bool begins = options.listen.empty();
   const Control control(Joined(options));
   // The side that begins says what is measured.
+  const auto agree_text = [&](std::string* text) {
+    if (begins) control.PutLine(*text);
+    if (!begins) *text = control.GetLine();
+  };
   const auto agree = [&](auto* value) {
     std::ostringstream text;
     text << *value;
-    if (begins) control.PutLine(text.str());
-    if (!begins) std::istringstream(control.GetLine()) >> *value;
+    std::string agreed = text.str();
+    agree_text(&agreed);
+    std::istringstream(agreed) >> *value;
   };
   std::string kinds, sizes;
   for (const std::string& kind : options.kinds) kinds += (kinds.empty() ? "" : ",") + kind;
   for (const size_t size : options.sizes) {
     sizes += (sizes.empty() ? "" : ",") + std::to_string(size);
   }
-  agree(&kinds);
-  agree(&sizes);
+  agree_text(&kinds);
+  agree_text(&sizes);
   agree(&options.rounds);
   agree(&options.depth);
   agree(&options.pings);

@@ -85,6 +85,8 @@ class PluginTransport : public Transport {
     Die("the plugin has no device " + interface + "; it has:" + names);
   }
 
+  ~PluginTransport() override { net_->finalize(context_); }
+
   std::string Listen() override {
     std::string handle(128, 0);
     Check(net_->listen(context_, device_, handle.data(), &listener_), "listen");

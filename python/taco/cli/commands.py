@@ -16,7 +16,8 @@ commands:
   doctor   what is installed, which library loads, which does not and why
   run      starts the ranks of a program that uses Horovod's API
   demo     trains one recommender twice, with and without dynamic embeddings
-  bench    measures the embeddings beside their peers (needs the source tree)"""
+  bench    measures the embeddings beside their peers (needs the source tree)
+  harp     shows what HARP's connections do: `taco harp top FILE`"""
 
 _EXAMPLES = """examples:
   taco doctor              tables for people
@@ -111,9 +112,16 @@ def _bench(argv: Sequence[str]) -> int:
     return bench.main(argv)
 
 
+def _harp(argv: Sequence[str]) -> int:
+    from taco.cli import harp
+
+    return harp.main(argv)
+
+
 _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "doctor": _doctor,
     "run": _launch,
     "demo": _demo,
     "bench": _bench,
+    "harp": _harp,
 }

@@ -1,0 +1,110 @@
+"""Runs harp-perf on two machines that are network namespaces. START HERE."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+import subprocess
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from benchmarks.lightcc.links import INTERFACE, Links, LinksUnavailable
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+_PORT = 5000
+
+
+def _built(path: str) -> pathlib.Path:
+    """A file that Bazel has built: among the runfiles of a test, or of the source tree."""
+    return ROOT / path if (ROOT / path).is_file() else ROOT / "bazel-bin" / path
+
+
+PERF = _built("nccl_plugin/tools/harp_perf/harp-perf")
+PLUGIN = _built("nccl_plugin/libnccl-net-harp.so")
+
+# Names of contestants, and what harp-perf calls them.
+CONTESTANTS: Mapping[str, str] = {
+    "tcp": "tcp",
+    "tcp4": "tcp4",
+    "harp": f"HARP_PATHS=8 HARP_CHECKSUM=1 {PLUGIN}",
+    "harp_1_path": f"HARP_PATHS=1 HARP_CHECKSUM=1 {PLUGIN}",
+    "harp_no_crc": f"HARP_PATHS=1 HARP_CHECKSUM=0 {PLUGIN}",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is measured.
+
+    Attributes:
+        contestants: of CONTESTANTS.
+        rounds: turns of each.
+        seconds: about, of a stream.
+        pings: round trips of 8 bytes.
+        sizes: bytes of streamed messages.
+        mbits: rate of the link; None: no limit.
+        loss: part of the packets that both machines drop as they come in.
+        offload: whether the link takes packets larger than its MTU.
+    """
+
+    contestants: tuple[str, ...] = tuple(CONTESTANTS)
+    rounds: int = 7
+    seconds: float = 1.0
+    pings: int = 20_000
+    sizes: tuple[int, ...] = (8, 65536, 1048576)
+    mbits: int | None = None
+    loss: float = 0.0
+    offload: bool = True
+
+
+def measure(plan: Plan) -> Iterator[dict[str, Any]]:
+    """Each measurement as it comes: what harp-perf prints, `contestant` and `round`.
+
+    Raises:
+        LinksUnavailable: no namespaces can be made here, or packets cannot be dropped.
+        RuntimeError: harp-perf failed; the message has its words.
+    """
+    names = {CONTESTANTS[name]: name for name in plan.contestants}
+    with Links(machines=2, mbits=plan.mbits) as links:
+        for machine in (0, 1):
+            _prepare(links, machine, plan)
+        address = f"{links.address(0)}:{_PORT}"
+        program = ["env", f"HARP_IFACE=={INTERFACE}", str(PERF), "--interface", INTERFACE]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        server = links.popen(0, [*program, "--listen", address, "--processor", "0"], **pipes)
+        words = [word for kind in names for word in ("--io", kind)]
+        words += ["--rounds", str(plan.rounds), "--seconds", str(plan.seconds)]
+        words += ["--pings", str(plan.pings), "--sizes", ",".join(map(str, plan.sizes))]
+        client = links.popen(
+            1, [*program, "--connect", address, "--processor", "1", *words], **pipes
+        )
+        seen: dict[str, int] = {}
+        for line in client.stdout or ():
+            each = json.loads(line)
+            each["contestant"] = names[each.pop("io")]
+            key = f"{each['contestant']} {each['what']} {each['bytes']}"
+            each["round"] = seen[key] = seen.get(key, -1) + 1
+            yield each
+        said = [child.communicate()[1] for child in (client, server)]
+        if client.returncode or server.returncode:
+            raise RuntimeError("harp-perf failed: " + " ".join(said))
+
+
+def _prepare(links: Links, machine: int, plan: Plan) -> None:
+    if not plan.offload:
+        _run(links, machine, "ip", "link", "set", "dev", INTERFACE, "gso_max_segs", "1")
+    if plan.loss:
+        match = ("-m", "statistic", "--mode", "random", "--probability", str(plan.loss))
+        drop = ("iptables", "-A", "INPUT", "-i", INTERFACE)
+        # The connection over which the two programs agree is left in peace.
+        _run(links, machine, *drop, "-p", "tcp", "--dport", str(_PORT), "-j", "ACCEPT")
+        _run(links, machine, *drop, "-p", "tcp", "--sport", str(_PORT), "-j", "ACCEPT")
+        _run(links, machine, *drop, *match, "-j", "DROP")
+
+
+def _run(links: Links, machine: int, *command: str) -> None:
+    child = links.popen(machine, command, stderr=subprocess.PIPE, text=True)
+    _, said = child.communicate()
+    if child.returncode:
+        raise LinksUnavailable(f"`{' '.join(command)}`: {said.strip()}")

@@ -1,0 +1,63 @@
+"""The benchmark of HARP runs whole, and its tables say what it measured."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from benchmarks.harp import __main__ as bench
+from benchmarks.harp import demo, report
+from benchmarks.harp.measure import CONTESTANTS
+from benchmarks.lightcc.links import Links, LinksUnavailable
+
+
+def _need_namespaces():
+    try:
+        with Links(machines=2, mbits=None):
+            pass
+    except LinksUnavailable as reason:
+        pytest.skip(str(reason))
+
+
+def test_a_quick_run_measures_every_contestant(tmp_path, capsys):
+    _need_namespaces()
+    file = tmp_path / "results.json"
+    assert bench.main(["--quick", "--json", str(file)]) == 0
+    results = json.loads(file.read_text())
+    seen = {(each["contestant"], each["what"], each["bytes"]) for each in results["results"]}
+    for name in CONTESTANTS:
+        assert {("stream", 8), ("stream", 65536), ("stream", 1048576), ("ping", 8)} == {
+            (what, size) for who, what, size in seen if who == name
+        }
+    printed = capsys.readouterr().out
+    for name in CONTESTANTS:
+        assert printed.count(f"| {name} |") == 4
+
+
+def test_the_demonstration_shows_both_and_draws_a_plot(tmp_path, capsys):
+    _need_namespaces()
+    out = tmp_path / "out"
+    words = ["--losses", "0,0.01", "--rounds", "1", "--seconds", "0.1", "--out", str(out)]
+    assert demo.main(words) == 0
+    shown = capsys.readouterr().out
+    assert "a clean link" in shown and "1% of the packets get lost" in shown
+    assert (out / "harp.png").stat().st_size > 10_000
+    found = json.loads((out / "results.json").read_text())
+    assert set(found) == {"0.0", "0.01"}
+    for each in found.values():
+        assert {e["contestant"] for e in each} == {"tcp", "harp"}
+
+
+def test_a_ratio_is_taken_within_a_round():
+    def stream(name, index, speed):
+        fields = {"sender_processor": 1.0, "receiver_processor": 0.5}
+        return {"contestant": name, "what": "stream", "bytes": 8, "round": index} | {
+            "gbit_s": speed,
+            **fields,
+        }
+
+    rounds = [("tcp", 0, 2.0), ("tcp", 1, 4.0), ("harp", 0, 3.0), ("harp", 1, 4.0)]
+    lines = report.table({"results": [stream(*each) for each in rounds]})
+    assert "| harp | 3.50 | 1.00 | 0.50 | 1.25 [1.00, 1.50] |" in lines
+    assert "| tcp | 3.00 | 1.00 | 0.50 | 1.00 [1.00, 1.00] |" in lines
