@@ -115,7 +115,7 @@ class Follower:
 def _row(before: dict[str, Any] | None, now: dict[str, Any], newest: float) -> Row:
     seconds = now["time"] - before["time"] if before else 0.0
     paths = now.get("paths", [])
-    slowest = max(paths, key=lambda path: path["rtt_us"], default={})
+    slowest: dict[str, Any] = max(paths, key=lambda path: path["rtt_us"], default={})
     return Row(
         owner=f"{now['host']}:{now['process']}",
         kind=now["kind"],
