@@ -31,6 +31,11 @@ void Connection::MoveLocked(int64_t now) {
     if (emitted_ == 0) break;
   }
   deadline_.store(Deadline(), std::memory_order_relaxed);
+  if (description_wanted_.load(std::memory_order_relaxed)) {
+    const std::lock_guard<std::mutex> lock(description_mutex_);
+    description_ = Description();
+    description_wanted_.store(false, std::memory_order_relaxed);
+  }
 }
 
 void Connection::Receive(int64_t now) {
@@ -77,7 +82,17 @@ void Connection::SendClose(const std::string& reason) {
 
 std::string Connection::Describe() {
   Hold hold(&held_);
-  if (!hold) return "";
+  if (hold) return Description();
+  description_wanted_.store(true, std::memory_order_relaxed);
+  return "";
+}
+
+std::string Connection::Described() {
+  const std::lock_guard<std::mutex> lock(description_mutex_);
+  return std::exchange(description_, "");
+}
+
+std::string Connection::Description() const {
   const PacketIo::Stats& io = io_->stats();
   const char* states[] = {"greeting", "open", "failed"};
   std::string text = "\"connection\": \"" + std::to_string(number_) + "\", \"state\": \"" +

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "nccl_plugin/io/packet_io.h"
@@ -61,8 +62,10 @@ class Connection {
   // Whether the peer may still need something of this end, which its user has closed.
   virtual bool Lingers(int64_t now) const = 0;
 
-  // What a line of HARP_STATS says of it, as fields of JSON; empty while another thread moves it.
+  // What a line of HARP_STATS says of it, as fields of JSON. Empty while another thread moves it,
+  // which then leaves a description behind for Described.
   std::string Describe();
+  std::string Described();
 
   // Tells the peer why it ends; a lost packet does no harm.
   void SendClose(const std::string& reason);
@@ -112,6 +115,7 @@ class Connection {
 
   void Receive(int64_t now);
   bool Flush();
+  std::string Description() const;
 
   std::array<Request, kMaxRequests> requests_;
   std::array<Emission, kBatch> emissions_;  // written, and not all sent
@@ -119,6 +123,9 @@ class Connection {
   std::atomic<int64_t> moved_at_{0};
   std::atomic<int64_t> deadline_{0};
   std::atomic<bool> held_{false};
+  std::atomic<bool> description_wanted_{false};
+  std::mutex description_mutex_;  // taken when a description is wanted, and at no other time
+  std::string description_;
 };
 
 }  // namespace harp

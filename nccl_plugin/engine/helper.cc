@@ -105,13 +105,17 @@ void Helper::Report(std::unique_ptr<Statistics> statistics) {
   statistics_ = std::move(statistics);
 }
 
-int64_t Helper::LookAtAll(int64_t now) {
-  if (statistics_ != nullptr && statistics_->Due(now)) {
-    for (auto& [connection, look] : connections_) {
-      const std::string fields = connection->Describe();
-      if (!fields.empty()) statistics_->Write(fields);
-    }
+void Helper::WriteStatistics(int64_t now) {
+  const bool due = statistics_->Due(now);
+  for (auto& [connection, look] : connections_) {
+    // What one that is busy has left behind since it was asked.
+    const std::string fields = due ? connection->Describe() : connection->Described();
+    if (!fields.empty()) statistics_->Write(fields);
   }
+}
+
+int64_t Helper::LookAtAll(int64_t now) {
+  if (statistics_ != nullptr) WriteStatistics(now);
   int64_t next = now + kLastPause;
   for (auto& [connection, look] : connections_) {
     next = std::min(next, LookAt(connection, &look, now));

@@ -54,6 +54,7 @@ class Helper {
   void Run();
   int64_t LookAt(Connection* connection, Look* look, int64_t now);
   int64_t LookAtAll(int64_t now);
+  void WriteStatistics(int64_t now);
 
   std::mutex mutex_;
   std::condition_variable wake_;
