@@ -27,7 +27,8 @@ void Connection::MoveLocked(int64_t now) {
   OnTime(now);
   while (state_ != State::kFailed && Flush()) {
     flushed_ = 0;
-    emitted_ = Poll(now, emissions_.data(), emissions_.size());
+    // Packets say when they were sent: a batch takes as long as a round trip may.
+    emitted_ = Poll(Now(), emissions_.data(), emissions_.size());
     if (emitted_ == 0) break;
   }
   deadline_.store(Deadline(), std::memory_order_relaxed);
@@ -47,7 +48,7 @@ void Connection::Receive(int64_t now) {
       Packet packet;
       const PacketIo::Incoming& each = incoming[index];
       if (ParsePacket(each.bytes, each.size, !checksum_, &packet) != ParseResult::kOk) continue;
-      Take(packet, each.from, now);
+      Take(packet, each.from, now - each.waited_ns, now);
       if (state_ == State::kFailed) return;
     }
     if (count < kBatch) return;
@@ -102,7 +103,8 @@ std::string Connection::Description() const {
   };
   add("packets_sent", io.packets_sent);
   add("packets_received", io.packets_received);
-  add("system_calls", io.send_calls + io.receive_calls);
+  add("send_calls", io.send_calls);
+  add("receive_calls", io.receive_calls);
   add("copied_bytes", io.copied_bytes);
   if (state() == State::kFailed) text += ", \"failure\": " + Quoted(failure_);
   return text;

@@ -88,7 +88,7 @@ class Connection {
   };
   Hold HoldIt() { return Hold(&held_); }
 
-  virtual void Take(const Packet& packet, const Endpoint& from, int64_t now) = 0;
+  virtual void Take(const Packet& packet, const Endpoint& from, int64_t arrived, int64_t now) = 0;
   virtual void OnTime(int64_t now) = 0;
   virtual int64_t Deadline() const = 0;
   // Packets to be sent, and where those of a path go.

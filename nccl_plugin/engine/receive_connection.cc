@@ -39,14 +39,15 @@ ReceiveConnection::ReceiveConnection(std::unique_ptr<PacketIo> io, const Hello& 
   state_ = State::kOpen;
 }
 
-void ReceiveConnection::Take(const Packet& packet, const Endpoint& from, int64_t now) {
+void ReceiveConnection::Take(const Packet& packet, const Endpoint& from, int64_t arrived,
+                             int64_t now) {
   if (packet.header.connection != number_) return;
   heard_ = now;
   std::string reason;
   switch (packet.header.type) {
     case PacketType::kData:
       from_ = from;
-      receiver_.OnData(packet, now, now);
+      receiver_.OnData(packet, arrived, now);
       if (!receiver_.failure().empty()) {
         SendClose(receiver_.failure());
         Fail(receiver_.failure() + " (from " + name_ + ")");
@@ -54,7 +55,7 @@ void ReceiveConnection::Take(const Packet& packet, const Endpoint& from, int64_t
       break;
     case PacketType::kProbe:
       from_ = from;
-      receiver_.OnProbe(packet, now, now);
+      receiver_.OnProbe(packet, arrived, now);
       break;
     case PacketType::kClose:
       if (ParseClose(packet, &reason)) {

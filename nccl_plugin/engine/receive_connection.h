@@ -32,7 +32,7 @@ class ReceiveConnection : public Connection {
   void BeginLingering(int64_t now) { linger_until_ = now + kLinger; }
 
  protected:
-  void Take(const Packet& packet, const Endpoint& from, int64_t now) override;
+  void Take(const Packet& packet, const Endpoint& from, int64_t arrived, int64_t now) override;
   void OnTime(int64_t now) override;
   int64_t Deadline() const override;
   size_t Poll(int64_t now, Emission* out, size_t most) override;

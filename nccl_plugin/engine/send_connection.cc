@@ -83,7 +83,7 @@ void SendConnection::Open(const Welcome& welcome, uint64_t peer_number) {
   state_ = State::kOpen;
 }
 
-void SendConnection::Take(const Packet& packet, const Endpoint&, int64_t now) {
+void SendConnection::Take(const Packet& packet, const Endpoint&, int64_t arrived, int64_t now) {
   if (state_ == State::kGreeting) {
     Welcome welcome;
     Refuse refuse;
@@ -100,7 +100,7 @@ void SendConnection::Take(const Packet& packet, const Endpoint&, int64_t now) {
   if (packet.header.connection != number_) return;
   std::string reason;
   if (packet.header.type == PacketType::kAck) {
-    sender_->OnAck(packet, now);
+    sender_->OnAck(packet, arrived, now);
   } else if (packet.header.type == PacketType::kClose && ParseClose(packet, &reason)) {
     Fail("the receiver at " + ToText(peer_) + " has closed" +
          (reason.empty() ? "" : ": " + reason));

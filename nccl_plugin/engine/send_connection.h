@@ -27,7 +27,7 @@ class SendConnection : public Connection {
   const Sender* sender() const { return sender_ ? &*sender_ : nullptr; }
 
  protected:
-  void Take(const Packet& packet, const Endpoint& from, int64_t now) override;
+  void Take(const Packet& packet, const Endpoint& from, int64_t arrived, int64_t now) override;
   void OnTime(int64_t now) override;
   int64_t Deadline() const override;
   size_t Poll(int64_t now, Emission* out, size_t most) override;

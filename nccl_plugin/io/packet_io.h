@@ -40,6 +40,7 @@ class PacketIo {
     uint32_t size = 0;
     uint16_t path = 0;  // where it came in, of ours
     Endpoint from;
+    int64_t waited_ns = 0;  // since this machine had it; 0 where that is not known
   };
 
   // Counted since the object was opened.

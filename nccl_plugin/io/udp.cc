@@ -170,6 +170,9 @@ bool OpenPath(const UdpOptions& options, Endpoint local, Opened* opened, std::st
   getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size);
   SetQueue(socket, SO_SNDBUF, options.send_bytes, "net.core.wmem_max", &opened->notes);
   SetQueue(socket, SO_RCVBUF, options.receive_bytes, "net.core.rmem_max", &opened->notes);
+  // When a packet came, so that what it waits for us is told from what it waits on the way.
+  const int on = 1;
+  setsockopt(socket, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof(on));
   if (options.receive_segmentation) Set(socket, SOL_UDP, UDP_GRO, 1);  // without it: more calls
   epoll_event event = {};
   event.events = EPOLLIN;

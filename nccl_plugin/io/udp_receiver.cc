@@ -14,17 +14,32 @@ namespace taco {
 namespace harp {
 namespace {
 
-// Size of the packets that the kernel has put together; 0: there is but one.
-uint32_t SegmentOf(msghdr* header) {
+int64_t Nanoseconds(const timespec& time) { return time.tv_sec * 1'000'000'000 + time.tv_nsec; }
+
+// What the kernel says of a message.
+struct Notes {
+  uint32_t segment = 0;    // size of the packets that it has put together; 0: there is but one
+  int64_t arrived_ns = 0;  // by the clock of the day; 0: it does not say
+};
+
+Notes NotesOf(msghdr* header) {
+  Notes notes;
   for (cmsghdr* control = CMSG_FIRSTHDR(header); control != nullptr;
        control = CMSG_NXTHDR(header, control)) {
-    if (control->cmsg_level != SOL_UDP || control->cmsg_type != UDP_GRO) continue;
-    int segment = 0;
-    std::memcpy(&segment, CMSG_DATA(control), sizeof(segment));
-    return segment > 0 ? static_cast<uint32_t>(segment) : 0;
+    if (control->cmsg_level == SOL_UDP && control->cmsg_type == UDP_GRO) {
+      int segment = 0;
+      std::memcpy(&segment, CMSG_DATA(control), sizeof(segment));
+      if (segment > 0) notes.segment = static_cast<uint32_t>(segment);
+    } else if (control->cmsg_level == SOL_SOCKET && control->cmsg_type == SCM_TIMESTAMPNS) {
+      timespec time;
+      std::memcpy(&time, CMSG_DATA(control), sizeof(time));
+      notes.arrived_ns = Nanoseconds(time);
+    }
   }
-  return 0;
+  return notes;
 }
+
+constexpr int64_t kLongestWait = 1'000'000'000;
 
 }  // namespace
 
@@ -67,6 +82,7 @@ size_t UdpReceiver::HandOut(PacketIo::Incoming* packets, size_t most) {
     packet.size = std::min(slot.segment, slot.size - offset_);
     packet.path = slot.path;
     packet.from = slot.from;
+    packet.waited_ns = slot.waited_ns;
     stats_->bytes_received += packet.size;
     offset_ += packet.size;
     if (offset_ < slot.size) continue;
@@ -100,11 +116,16 @@ void UdpReceiver::Fill(uint16_t path, size_t most) {
                            MSG_DONTWAIT, nullptr);
   ++stats_->receive_calls;
   if (got < 0 && errno != EAGAIN && errno != EINTR) ++stats_->error(errno);
+  timespec now = {};
+  if (got > 0) clock_gettime(CLOCK_REALTIME, &now);
   for (int i = 0; i < got; ++i) {
     Slot& slot = slots_[filled_];
     slot.size = headers_[filled_].msg_len;
-    const uint32_t segment = SegmentOf(&headers_[filled_].msg_hdr);
-    slot.segment = segment > 0 ? segment : slot.size;
+    const Notes notes = NotesOf(&headers_[filled_].msg_hdr);
+    slot.segment = notes.segment > 0 ? notes.segment : slot.size;
+    // The clock of the day may be set meanwhile.
+    const int64_t waited = notes.arrived_ns == 0 ? 0 : Nanoseconds(now) - notes.arrived_ns;
+    slot.waited_ns = std::clamp<int64_t>(waited, 0, kLongestWait);
     slot.from = FromSocketAddress(slot.address);
     slot.path = path;
     stats_->copied_bytes += slot.size;

@@ -9,6 +9,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <time.h>
 
 #include <array>
 #include <memory>
@@ -37,11 +38,13 @@ class UdpReceiver {
  private:
   struct Slot {
     sockaddr_storage address;
-    alignas(cmsghdr) std::array<uint8_t, CMSG_SPACE(sizeof(int))> control;
+    alignas(cmsghdr)
+        std::array<uint8_t, CMSG_SPACE(sizeof(int)) + CMSG_SPACE(sizeof(timespec))> control;
     Endpoint from;
     uint32_t size;
     uint32_t segment;  // size of each packet but the last
     uint16_t path;
+    int64_t waited_ns;
   };
 
   size_t HandOut(PacketIo::Incoming* packets, size_t most);

@@ -13,15 +13,14 @@ namespace harp {
 class RoundTrip {
  public:
   // A sample, in nanoseconds, at a time: packets that were sent once have theirs, others too, as
-  // every transmission has a number of its own. The receiver's own delay is taken off, never below
-  // the least. RFC 6298's averages; the least is forgotten after 10 s.
-  void Add(int64_t sample, int64_t receiver_delay, int64_t now) {
-    sample = std::max<int64_t>(sample, 1);
+  // every transmission has a number of its own. RFC 6298's averages; the least is forgotten after
+  // 10 s.
+  void Add(int64_t sample, int64_t now) {
+    sample = std::max<int64_t>(sample, 1000);
     if (samples_ == 0 || sample <= least_ || now - least_at_ > kForget) {
       least_ = sample;
       least_at_ = now;
     }
-    sample = std::max(least_, sample - receiver_delay);
     latest_ = sample;
     if (samples_++ == 0) {
       smoothed_ = sample;
@@ -43,7 +42,8 @@ class RoundTrip {
     return known() ? std::max(kLeastTimeout, smoothed_ + 4 * variation_) : kFirstTimeout;
   }
 
-  static constexpr int64_t kLeastTimeout = 1'000'000;
+  // A thread that is not run for a while must not look like a path that is black.
+  static constexpr int64_t kLeastTimeout = 5'000'000;
   static constexpr int64_t kFirstTimeout = 20'000'000;
 
  private:

@@ -84,7 +84,7 @@ void Sender::Lost(uint64_t number) {
   lost_.push(number);
 }
 
-void Sender::OnAck(const Packet& packet, int64_t now) {
+void Sender::OnAck(const Packet& packet, int64_t arrived, int64_t now) {
   const AckFields& ack = packet.ack;
   posted_ = std::max(posted_, Expand(ack.posted, posted_));
   credit_ = std::max(credit_, ack.credit);
@@ -93,10 +93,11 @@ void Sender::OnAck(const Packet& packet, int64_t now) {
   Path& path = paths_[packet.header.path];
   if ((packet.header.flags & kFlagNoneCame) != 0) return;
   PathFate fate(this, &path);
-  path.window.OnAck(ack, now, &fate);
+  path.window.OnAck(ack, arrived, now, &fate);
   if (fate.lost() != 0) path.congestion.OnLoss(fate.lost());
   if (fate.acknowledged() == 0) return;
-  path.congestion.OnAck(fate.acknowledged(), path.window.round_trip(), now);
+  path.suspect_at = kNever;
+  path.congestion.OnAck(fate.acknowledged(), path.window.round_trip(), path.window.network(), now);
   questions_ = 0;
   if (path.black) {
     path.black = false;
@@ -114,6 +115,14 @@ void Sender::OnTime(int64_t now) {
 }
 
 void Sender::OnPathTime(Path* path, int64_t now) {
+  if (path->suspect_at <= now) {
+    // It was asked, and is silent while others are heard; or all are silent, which says nothing.
+    if (now - heard_ < path->window.round_trip().smoothed()) {
+      BecomeBlack(path, now);
+      return;
+    }
+    path->suspect_at = now + path->window.round_trip().smoothed();
+  }
   if (path->window.Deadline() > now) return;
   PathFate fate(this, path);
   const SentWindow::Due due = path->window.OnTime(now, &fate);
@@ -130,9 +139,10 @@ void Sender::OnPathTime(Path* path, int64_t now) {
     return;
   }
   if (path->black) return;
-  // Silence on one path while others are heard.
+  // Silence on one path while others are heard: it is asked to say something.
   if (paths_.size() > 1 && now - heard_ < round_trip.smoothed()) {
-    BecomeBlack(path, now);
+    path->suspect_at = now + 2 * round_trip.smoothed();
+    path->next_question = now;
     return;
   }
   const uint64_t oldest = path->window.OldestInFlight();
@@ -150,6 +160,7 @@ void Sender::BecomeBlack(Path* path, int64_t now) {
   ++path->stats.blackouts;
   path->black = true;
   path->black_since = now;
+  path->suspect_at = kNever;
   path->questions = 0;
   path->next_question = now;
   path->congestion.OnTimeout();
@@ -321,6 +332,7 @@ void Sender::WriteQuestion(int index, int64_t now, Emission* out) {
   out->body_bytes = 0;
   if (options_.checksum) SealPacket(out->head, out->head_bytes, nullptr, 0);
   ++path.stats.packets;
+  path.next_question = kNever;
   if (path.black) {
     path.next_question = now + (++path.questions < kOftenQuestions ? kOften : kSeldom);
   }
@@ -334,7 +346,7 @@ int64_t Sender::Deadline() const {
   bool alive = false;
   int64_t since = 0;
   for (const Path& path : paths_) {
-    deadline = std::min({deadline, path.window.Deadline(), path.next_question});
+    deadline = std::min({deadline, path.window.Deadline(), path.next_question, path.suspect_at});
     alive |= !path.black;
     since = std::max(since, path.black_since);
   }

@@ -65,8 +65,8 @@ class Sender {
   // Whether the receiver has all of it.
   bool Done(uint64_t message) const;
 
-  // Takes an acknowledgement.
-  void OnAck(const Packet& packet, int64_t now);
+  // Takes an acknowledgement. `arrived` is when the machine had it, if that is known, and else now.
+  void OnAck(const Packet& packet, int64_t arrived, int64_t now);
 
   // Writes packets that are due now, at most so many. Their bodies are the messages' own bytes.
   size_t Poll(int64_t now, Emission* out, size_t most);
@@ -110,6 +110,7 @@ class Sender {
     PathStats stats;
     bool black = false;
     int64_t black_since = 0;
+    int64_t suspect_at = kNever;  // when silence means that it is black
     int64_t next_question = kNever;
     int questions = 0;
   };

@@ -33,13 +33,15 @@ void SentWindow::Advance() {
   while (oldest_ < next_ && !At(oldest_).in_flight) ++oldest_;
 }
 
-bool SentWindow::OnAck(const AckFields& ack, int64_t now, Fate* fate) {
+bool SentWindow::OnAck(const AckFields& ack, int64_t arrived, int64_t now, Fate* fate) {
   if (next_ == 0) return false;
   const uint64_t highest = Expand(ack.highest, next_ - 1);
   if (highest >= next_) return false;
   bool any = false;
   if (highest >= oldest_ && At(highest).in_flight) {
-    round_trip_.Add(now - At(highest).sent, Microseconds(ack.delay_us), now);
+    const int64_t sample = now - At(highest).sent;
+    round_trip_.Add(sample, now);
+    network_.Add(arrived - At(highest).sent - Microseconds(ack.delay_us), now);
   }
   for (uint64_t number = oldest_; number <= highest; ++number) {
     Slot& slot = At(number);

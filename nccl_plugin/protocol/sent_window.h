@@ -48,14 +48,16 @@ class SentWindow {
   uint64_t in_flight() const { return in_flight_bytes_; }
   uint64_t in_flight_packets() const { return in_flight_packets_; }
   const RoundTrip& round_trip() const { return round_trip_; }
+  // Without what the receiver took: the wait until it read, and until it answered.
+  const RoundTrip& network() const { return network_; }
   int timeouts() const { return timeouts_; }  // since the last acknowledgement
 
   // Notes a packet that is sent now, unless full. Returns its number.
   uint64_t Add(int64_t now, uint64_t what, uint32_t bytes);
 
-  // Settles packets. An acknowledgement of what was never sent changes nothing. Returns whether it
-  // was of this window.
-  bool OnAck(const AckFields& ack, int64_t now, Fate* fate);
+  // Settles packets. `arrived` is when this machine had the acknowledgement. One of what was never
+  // sent changes nothing. Returns whether it was of this window.
+  bool OnAck(const AckFields& ack, int64_t arrived, int64_t now, Fate* fate);
 
   // When OnTime has something to do; kNever: when idle.
   int64_t Deadline() const;
@@ -98,6 +100,7 @@ class SentWindow {
   bool probed_ = false;
   int timeouts_ = 0;
   RoundTrip round_trip_;
+  RoundTrip network_;
 };
 
 }  // namespace harp

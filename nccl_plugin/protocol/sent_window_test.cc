@@ -78,7 +78,7 @@ Outcome Simulate(const Link& link, uint64_t packets, uint32_t seed) {
       const auto [when, unused, kind, value] = events.top();
       events.pop();
       if (kind == 1) {
-        EXPECT_TRUE(window.OnAck(acks[value], now, &book));
+        EXPECT_TRUE(window.OnAck(acks[value], now, now, &book));
         continue;
       }
       came[value] = true;
@@ -156,7 +156,7 @@ TEST(SentWindow, ASilentPathIsProbedThenGivenUpLaterEachTime) {
   Book book;
   window.Add(0, 0, 100);
   AckFields ack;
-  EXPECT_TRUE(window.OnAck(ack, 100 * kMicrosecond, &book));
+  EXPECT_TRUE(window.OnAck(ack, 100 * kMicrosecond, 100 * kMicrosecond, &book));
   EXPECT_EQ(window.Deadline(), kNever);
   int64_t now = 1000 * kMicrosecond;
   window.Add(now, 1, 101);
@@ -182,12 +182,12 @@ TEST(SentWindow, AcknowledgementsOfWhatWasNeverSentChangeNothing) {
   SentWindow window;
   Book book;
   AckFields ack;
-  EXPECT_FALSE(window.OnAck(ack, 0, &book));
+  EXPECT_FALSE(window.OnAck(ack, 0, 0, &book));
   window.Add(0, 0, 100);
   ack.highest = 1;
-  EXPECT_FALSE(window.OnAck(ack, 1, &book));
+  EXPECT_FALSE(window.OnAck(ack, 1, 1, &book));
   ack.highest = 0x80000000;
-  EXPECT_FALSE(window.OnAck(ack, 1, &book));
+  EXPECT_FALSE(window.OnAck(ack, 1, 1, &book));
   EXPECT_TRUE(book.settled.empty());
   EXPECT_EQ(window.in_flight(), 100u);
 }

@@ -13,6 +13,11 @@ constexpr double kMostShrunk = 0.5;  // at once
 constexpr double kHarmlessLoss = 0.02;
 constexpr int64_t kLeastLost = 4;  // fewer packets of a round trip are chance
 
+// The part of a delay that is too much; not above 0: none is.
+double Excess(int64_t delay, int64_t target) {
+  return static_cast<double>(delay - target) / static_cast<double>(std::max<int64_t>(delay, 1));
+}
+
 }  // namespace
 
 int64_t Swift::Target(const RoundTrip& round_trip) const {
@@ -21,20 +26,18 @@ int64_t Swift::Target(const RoundTrip& round_trip) const {
   return round_trip.least() + options_.queue_ns + few;
 }
 
-void Swift::OnAck(int packets, const RoundTrip& round_trip, int64_t now) {
+void Swift::OnAck(int packets, const RoundTrip& whole, const RoundTrip& network, int64_t now) {
   acknowledged_ += packets;
-  const int64_t delay = round_trip.latest(), target = Target(round_trip);
-  if (delay <= target) {
+  const double excess = std::max(Excess(network.latest(), Target(network)),
+                                 Excess(whole.latest() - network.latest(), options_.receiver_ns));
+  if (excess <= 0) {
     window_ += starting_ ? packets : kGrowth * packets / std::max(window_, 1.0);
   } else {
     starting_ = false;
-    if (now - shrunk_ >= round_trip.smoothed()) {
-      const double excess = static_cast<double>(delay - target) / static_cast<double>(delay);
-      Shrink(1.0 - kEagerness * excess, now);
-    }
+    if (now - shrunk_ >= whole.smoothed()) Shrink(1.0 - kEagerness * excess, now);
   }
   window_ = std::clamp(window_, options_.least_window, options_.most_window);
-  if (now - round_began_ >= round_trip.smoothed()) EndRound(round_trip, now);
+  if (now - round_began_ >= whole.smoothed()) EndRound(whole, now);
 }
 
 void Swift::EndRound(const RoundTrip& round_trip, int64_t now) {

@@ -4,7 +4,8 @@
 // Below the target the window grows by one packet a round trip, and doubles until it was above for
 // the first time; above it the window shrinks in proportion to what is too much, once a round trip
 // and by half at most. The target is the least round trip that was seen, what queues may add, and
-// more for small windows, so that many flows on one link find room.
+// more for small windows, so that many flows on one link find room. What a packet waits in the
+// receiver's machine until it is read is not the network's: that has a bound of its own.
 //
 // Loss alone says little where links lose at random. What counts is the part that was lost in a
 // round trip: beyond 2% the window shrinks by as much.
@@ -22,6 +23,7 @@ namespace harp {
 
 struct SwiftOptions {
   int64_t queue_ns = 100'000;       // what queues may add to the least round trip
+  int64_t receiver_ns = 500'000;    // what a packet may wait for its receiver
   int64_t many_flows_ns = 100'000;  // added for a window of one packet, less for larger ones
   double first_window = 16;
   double least_window = 1;
@@ -35,8 +37,9 @@ class Swift {
 
   double window() const { return window_; }
 
-  // `packets` were acknowledged at once, when the round trip was as it is.
-  void OnAck(int packets, const RoundTrip& round_trip, int64_t now);
+  // `packets` were acknowledged at once, when the round trips were as they are: all of it, and
+  // without what the receiver took.
+  void OnAck(int packets, const RoundTrip& whole, const RoundTrip& network, int64_t now);
   void OnLoss(int packets) { lost_ += packets; }
   // Nothing is known of the path any more.
   void OnTimeout();

@@ -13,8 +13,8 @@ class Path {
  public:
   void Ack(int packets, int64_t round_trip) {
     now_ += round_trip / 4;
-    round_trip_.Add(round_trip, 0, now_);
-    swift_.OnAck(packets, round_trip_, now_);
+    round_trip_.Add(round_trip, now_);
+    swift_.OnAck(packets, round_trip_, round_trip_, now_);
   }
   Swift& swift() { return swift_; }
   const RoundTrip& round_trip() const { return round_trip_; }
@@ -46,7 +46,7 @@ TEST(Swift, ItShrinksByHalfAtMostAndOnceARoundTrip) {
   path.Ack(1, 100'000 * kUs);
   EXPECT_GE(path.swift().window(), 0.5 * before - 1e-9);
   const double once = path.swift().window();
-  path.swift().OnAck(1, path.round_trip(), 0);
+  path.swift().OnAck(1, path.round_trip(), path.round_trip(), 0);
   EXPECT_DOUBLE_EQ(path.swift().window(), once);
 }
 
@@ -75,6 +75,22 @@ TEST(Swift, LossOfAHundredthChangesNothingAndOfATenthDoes) {
       EXPECT_LT(path.swift().window(), before);
     }
   }
+}
+
+TEST(Swift, WhatTheReceiverTakesHasABoundOfItsOwn) {
+  RoundTrip network, whole;
+  Swift swift;
+  int64_t now = 0;
+  const auto ack = [&](int64_t waits) {
+    now += 1000 * kUs;
+    network.Add(50 * kUs, now);
+    whole.Add(50 * kUs + waits, now);
+    swift.OnAck(1, whole, network, now);
+  };
+  for (int packet = 0; packet < 10; ++packet) ack(400 * kUs);
+  EXPECT_DOUBLE_EQ(swift.window(), SwiftOptions().first_window + 10);
+  for (int packet = 0; packet < 10; ++packet) ack(4000 * kUs);
+  EXPECT_LT(swift.window(), SwiftOptions().first_window);
 }
 
 TEST(Swift, SmallWindowsAreAllowedLongerQueues) {

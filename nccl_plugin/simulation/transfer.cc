@@ -155,7 +155,7 @@ void Transfer::Arrived(const Network::Packet& datagram) {
     return;
   }
   const int64_t now = network_->now();
-  if (packet.header.type == PacketType::kAck) sender_.OnAck(packet, now);
+  if (packet.header.type == PacketType::kAck) sender_.OnAck(packet, now, now);
   if (packet.header.type == PacketType::kData) receiver_.OnData(packet, now, now);
   if (packet.header.type == PacketType::kProbe) receiver_.OnProbe(packet, now, now);
   Work();
