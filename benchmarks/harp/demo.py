@@ -1,7 +1,7 @@
 """`make demo-harp`: two machines and a link, TCP against HARP: clean, and where packets get lost.
 
-The machines are network namespaces, joined by a veth pair without segmentation offload, so that
-what gets lost are packets of 1500 bytes, as between real machines. Every figure is shown as it is
+The machines are network namespaces, joined by a veth pair of 1 Gbit/s without segmentation offload,
+so that what gets lost are packets of 1500 bytes, as between real machines. Every figure is shown as it is
 measured; a table and a plot end it.
 """
 
@@ -33,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     add = parser.add_argument
     add("--out", type=pathlib.Path, default=pathlib.Path("harp_demo"), help="folder (harp_demo)")
     add("--losses", default="0,0.001,0.01", help="parts of the packets that get lost (%(default)s)")
+    add("--mbits", type=int, default=1000, help="rate of the link (%(default)s)")
     add("--rounds", type=int, default=3, help="of each measurement (%(default)s)")
     add("--seconds", type=float, default=1.0, help="about, of a stream (%(default)s)")
     args = parser.parse_args(arguments)
@@ -47,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
             seconds=args.seconds,
             pings=2000,
             sizes=(1 << 20,),
+            mbits=args.mbits,
             loss=loss,
             offload=False,
         )

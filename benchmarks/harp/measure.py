@@ -6,6 +6,7 @@ import dataclasses
 import json
 import pathlib
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -27,10 +28,23 @@ PLUGIN = _built("nccl_plugin/libnccl-net-harp.so")
 CONTESTANTS: Mapping[str, str] = {
     "tcp": "tcp",
     "tcp4": "tcp4",
-    "harp": f"HARP_PATHS=8 HARP_CHECKSUM=1 {PLUGIN}",
+    "harp": f"HARP_PATHS=4 HARP_CHECKSUM=1 {PLUGIN}",
     "harp_1_path": f"HARP_PATHS=1 HARP_CHECKSUM=1 {PLUGIN}",
+    "harp_8_paths": f"HARP_PATHS=8 HARP_CHECKSUM=1 {PLUGIN}",
     "harp_no_crc": f"HARP_PATHS=1 HARP_CHECKSUM=0 {PLUGIN}",
 }
+
+
+# What `ethtool -K INTERFACE tso off gso off gro off` does, for whoever has no ethtool.
+_NO_OFFLOAD = """
+import ctypes, fcntl, socket, struct, sys
+SIOCETHTOOL, TSO, GSO, GRO = 0x8946, 0x1F, 0x24, 0x2C
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+    for setting in (TSO, GSO, GRO):
+        value = ctypes.create_string_buffer(struct.pack("II", setting, 0))
+        request = struct.pack("16sP16x", sys.argv[1].encode(), ctypes.addressof(value))
+        fcntl.ioctl(any_socket, SIOCETHTOOL, request)
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +79,10 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
         LinksUnavailable: no namespaces can be made here, or packets cannot be dropped.
         RuntimeError: harp-perf failed; the message has its words.
     """
-    names = {CONTESTANTS[name]: name for name in plan.contestants}
+    # The kernel's flag for UDP is another than those that _NO_OFFLOAD clears.
+    offload = f"HARP_SEGMENTATION={int(plan.offload)} "
+    kinds = {name: CONTESTANTS[name] for name in plan.contestants}
+    names = {(offload + kind if kind.startswith("HARP") else kind): n for n, kind in kinds.items()}
     with Links(machines=2, mbits=plan.mbits) as links:
         for machine in (0, 1):
             _prepare(links, machine, plan)
@@ -93,7 +110,7 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
 
 def _prepare(links: Links, machine: int, plan: Plan) -> None:
     if not plan.offload:
-        _run(links, machine, "ip", "link", "set", "dev", INTERFACE, "gso_max_segs", "1")
+        _run(links, machine, sys.executable, "-c", _NO_OFFLOAD, INTERFACE)
     if plan.loss:
         match = ("-m", "statistic", "--mode", "random", "--probability", str(plan.loss))
         drop = ("iptables", "-A", "INPUT", "-i", INTERFACE)

@@ -108,6 +108,7 @@ std::unique_ptr<PacketIo> Net::Open(int device, int paths, std::string* error) {
   options.address = interfaces_[device].address;
   options.interface = interfaces_[device].name;
   options.paths = static_cast<uint16_t>(paths);
+  options.send_segmentation = options.receive_segmentation = settings_.segmentation;
   options.send_bytes = settings_.socket_bytes;
   options.receive_bytes = settings_.socket_bytes;
   std::unique_ptr<PacketIo> io = OpenUdp(options, error);

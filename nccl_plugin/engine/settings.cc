@@ -55,6 +55,9 @@ Settings ReadSettings(const char* (*get)(const char* name)) {
   int checksum = 1;
   Number(get, "HARP_CHECKSUM", 0, 1, &checksum, problems);
   settings.checksum = checksum != 0;
+  int segmentation = 1;
+  Number(get, "HARP_SEGMENTATION", 0, 1, &segmentation, problems);
+  settings.segmentation = segmentation != 0;
   return settings;
 }
 
@@ -62,9 +65,9 @@ std::string Settings::ToText() const {
   std::ostringstream text;
   text << "HARP_IO=" << io << " HARP_IFACE=" << interfaces << " HARP_PATHS=" << paths
        << " HARP_DEAD_SECONDS=" << dead_seconds << " HARP_CONNECT_SECONDS=" << connect_seconds
-       << " HARP_CHECKSUM=" << checksum << " HARP_QUEUE_US=" << queue_us
-       << " HARP_SOCKET_BYTES=" << socket_bytes << " HARP_STATS=" << stats
-       << " HARP_STATS_SECONDS=" << stats_seconds;
+       << " HARP_CHECKSUM=" << checksum << " HARP_SEGMENTATION=" << segmentation
+       << " HARP_QUEUE_US=" << queue_us << " HARP_SOCKET_BYTES=" << socket_bytes
+       << " HARP_STATS=" << stats << " HARP_STATS_SECONDS=" << stats_seconds;
   if (!faults.empty()) text << " HARP_FAULTS=" << faults;
   return text.str();
 }

@@ -13,10 +13,11 @@ struct Settings {
   std::string io = "auto";           // HARP_IO: auto or udp
   std::string interfaces;            // HARP_IFACE: names or beginnings, by commas; "=name" exactly;
                                      // "^..." all but these. Empty: NCCL_SOCKET_IFNAME, or all
-  int paths = 8;                     // HARP_PATHS: 1 to 64, of a connection
+  int paths = 4;                     // HARP_PATHS: 1 to 64, of a connection
   double dead_seconds = 30;          // HARP_DEAD_SECONDS: silence after which a peer is given up
   double connect_seconds = 10;       // HARP_CONNECT_SECONDS: without an answer from a listener
   bool checksum = true;              // HARP_CHECKSUM: 0 leaves the CRC32C to UDP's own
+  bool segmentation = true;          // HARP_SEGMENTATION: 0: a packet at a time (no GSO, no GRO)
   int queue_us = 100;                // HARP_QUEUE_US: what queues may add to a round trip
   std::string faults;                // HARP_FAULTS: for tests, as ParseFaults reads it
   std::string stats;                 // HARP_STATS: a file for statistics; %p, %h: process, host

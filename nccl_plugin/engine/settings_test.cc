@@ -23,10 +23,11 @@ Settings Read(const std::map<std::string, std::string>& variables) {
 TEST(Settings, NothingSetIsTheDefaults) {
   const Settings settings = Read({});
   EXPECT_TRUE(settings.problems.empty());
-  EXPECT_EQ(settings.ToText(),
-            "HARP_IO=auto HARP_IFACE= HARP_PATHS=8 HARP_DEAD_SECONDS=30 HARP_CONNECT_SECONDS=10 "
-            "HARP_CHECKSUM=1 HARP_QUEUE_US=100 HARP_SOCKET_BYTES=4194304 HARP_STATS= "
-            "HARP_STATS_SECONDS=5");
+  EXPECT_EQ(
+      settings.ToText(),
+      "HARP_IO=auto HARP_IFACE= HARP_PATHS=4 HARP_DEAD_SECONDS=30 HARP_CONNECT_SECONDS=10 "
+      "HARP_CHECKSUM=1 HARP_SEGMENTATION=1 HARP_QUEUE_US=100 HARP_SOCKET_BYTES=4194304 HARP_STATS= "
+      "HARP_STATS_SECONDS=5");
 }
 
 TEST(Settings, WhatIsSetCounts) {
@@ -50,7 +51,7 @@ TEST(Settings, WhatIsSetCounts) {
 TEST(Settings, NonsenseIsNamedAndTheDefaultTaken) {
   for (const char* value : {"0", "65", "8.5", "eight", "8x", "nan", "-1", "1e99"}) {
     const Settings settings = Read({{"HARP_PATHS", value}});
-    EXPECT_EQ(settings.paths, 8) << value;
+    EXPECT_EQ(settings.paths, 4) << value;
     EXPECT_THAT(settings.problems,
                 testing::ElementsAre(testing::HasSubstr(std::string("HARP_PATHS=") + value +
                                                         " is no whole number from 1 to 64")));
