@@ -1,8 +1,8 @@
 """`make demo-harp`: two machines and a link, TCP against HARP: clean, and where packets get lost.
 
 The machines are network namespaces, joined by a veth pair of 1 Gbit/s without segmentation offload,
-so that what gets lost are packets of 1500 bytes, as between real machines. Every figure is shown as it is
-measured; a table and a plot end it.
+so that what gets lost are packets of 1500 bytes, as between real machines. Every figure is shown as
+it is measured; a table and a plot end it.
 """
 
 from __future__ import annotations

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -23,6 +25,10 @@ def _built(path: str) -> pathlib.Path:
 
 PERF = _built("nccl_plugin/tools/harp_perf/harp-perf")
 PLUGIN = _built("nccl_plugin/libnccl-net-harp.so")
+
+# Not everybody's PATH has the administrator's folders.
+_PLACES = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
+_IPTABLES = shutil.which("iptables", path=_PLACES)
 
 # Names of contestants, and what harp-perf calls them.
 CONTESTANTS: Mapping[str, str] = {
@@ -113,7 +119,7 @@ def _prepare(links: Links, machine: int, plan: Plan) -> None:
         _run(links, machine, sys.executable, "-c", _NO_OFFLOAD, INTERFACE)
     if plan.loss:
         match = ("-m", "statistic", "--mode", "random", "--probability", str(plan.loss))
-        drop = ("iptables", "-A", "INPUT", "-i", INTERFACE)
+        drop = (_IPTABLES or "iptables", "-A", "INPUT", "-i", INTERFACE)
         # The connection over which the two programs agree is left in peace.
         _run(links, machine, *drop, "-p", "tcp", "--dport", str(_PORT), "-j", "ACCEPT")
         _run(links, machine, *drop, "-p", "tcp", "--sport", str(_PORT), "-j", "ACCEPT")

@@ -28,7 +28,7 @@ def test_a_mistyped_command_is_guessed(typed, meant, capsys):
 
 def test_a_strange_command_gets_the_list(capsys):
     assert commands.run(["xyzzy"]) == 2
-    assert "There are doctor, run, demo, bench." in capsys.readouterr().err
+    assert "There are doctor, run, demo, bench, harp." in capsys.readouterr().err
 
 
 def test_a_strange_option_is_wrong_usage(capsys):
