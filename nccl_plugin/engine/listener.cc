@@ -57,10 +57,8 @@ void Listener::Take(const Packet& packet, size_t size, const Endpoint& from, int
   const uint64_t number = random_();
   auto made = std::make_unique<ReceiveConnection>(std::move(io), hello, sender, from, number,
                                                   settings_, now);
-  std::vector<uint8_t> datagram(kHeaderBytes + kMaxControlBytes);
-  datagram.resize(WriteWelcome(number, made->welcome(), datagram.data()));
-  Answer(datagram, from);
-  welcomes_.emplace(sender, std::move(datagram));
+  Answer(made->welcome(), from);
+  welcomes_.emplace(sender, made->welcome());
   waiting_.push_back(std::move(made));
 }
 

@@ -10,6 +10,8 @@ namespace taco {
 namespace harp {
 namespace {
 
+constexpr int64_t kFirstWelcome = 20'000'000;  // until it is repeated; doubles, up to 16 times
+
 ReceiverOptions OptionsOf(const Hello& hello, uint64_t sender_number, const Settings& settings) {
   ReceiverOptions options;
   options.paths = hello.paths;
@@ -31,11 +33,16 @@ ReceiveConnection::ReceiveConnection(std::unique_ptr<PacketIo> io, const Hello& 
   peer_number_ = sender_number;
   from_ = sender;
   checksum_ = settings.checksum || (hello.features & kFeatureChecksum) != 0;
-  welcome_.sender = sender_number;
-  welcome_.features = checksum_ ? kFeatureChecksum : kFeatureNone;
+  Welcome welcome;
+  welcome.sender = sender_number;
+  welcome.features = checksum_ ? kFeatureChecksum : kFeatureNone;
   const auto most = static_cast<uint32_t>(io_->max_packet() - kDataHeaderBytes);
-  welcome_.chunk_bytes = std::min(hello.chunk_bytes, most);
-  welcome_.port = io_->local(0).port;
+  welcome.chunk_bytes = std::min(hello.chunk_bytes, most);
+  welcome.port = io_->local(0).port;
+  welcome_.resize(kHeaderBytes + kMaxControlBytes);
+  welcome_.resize(WriteWelcome(number, welcome, welcome_.data()));
+  next_welcome_ = now + kFirstWelcome;
+  last_welcome_ = now + static_cast<int64_t>(settings.connect_seconds * 1e9);
   state_ = State::kOpen;
 }
 
@@ -43,6 +50,7 @@ void ReceiveConnection::Take(const Packet& packet, const Endpoint& from, int64_t
                              int64_t now) {
   if (packet.header.connection != number_) return;
   heard_ = now;
+  next_welcome_ = kNever;
   std::string reason;
   switch (packet.header.type) {
     case PacketType::kData:
@@ -71,6 +79,11 @@ void ReceiveConnection::Take(const Packet& packet, const Endpoint& from, int64_t
 }
 
 void ReceiveConnection::OnTime(int64_t now) {
+  if (now >= next_welcome_) {
+    SendNow(welcome_.data(), welcome_.size(), 0, from_);
+    next_welcome_ =
+        now < last_welcome_ ? now + (kFirstWelcome << std::min(++welcomes_, 4)) : kNever;
+  }
   // A sender asks now and then when it has nothing to say.
   if (outstanding_ != 0 && now - heard_ > dead_ns_) {
     Fail("the sender " + name_ + " is lost: nothing was heard for " +
@@ -114,7 +127,8 @@ std::string ReceiveConnection::Fields() const {
 }
 
 int64_t ReceiveConnection::Deadline() const {
-  return std::min(receiver_.Deadline(), outstanding_ != 0 ? heard_ + dead_ns_ : kNever);
+  const int64_t dead = outstanding_ != 0 ? heard_ + dead_ns_ : kNever;
+  return std::min({receiver_.Deadline(), next_welcome_, dead});
 }
 
 bool ReceiveConnection::Lingers(int64_t now) const {

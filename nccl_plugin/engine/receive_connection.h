@@ -5,6 +5,7 @@
 #include <array>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "nccl_plugin/engine/connection.h"
 #include "nccl_plugin/engine/settings.h"
@@ -23,8 +24,9 @@ class ReceiveConnection : public Connection {
   // Gives buffers for the next messages; null: not now.
   Request* Post(const Receiver::Buffer* buffers, int count);
 
-  // What the sender is to be told.
-  const Welcome& welcome() const { return welcome_; }
+  // The WELCOME, which the listener sends first. This end repeats it until the sender is heard: it
+  // may be lost, and the listener may be closed by then.
+  const std::vector<uint8_t>& welcome() const { return welcome_; }
   uint64_t sender_number() const { return peer_number_; }
 
   bool Lingers(int64_t now) const override;
@@ -46,7 +48,10 @@ class ReceiveConnection : public Connection {
 
   const int64_t dead_ns_;
   const std::string name_;
-  Welcome welcome_;
+  std::vector<uint8_t> welcome_;
+  int64_t next_welcome_;  // kNever: the sender was heard, or is given up
+  int64_t last_welcome_;
+  int welcomes_ = 0;
   // Where a packet came from last: acknowledgements of all paths go there, so that a sender finds
   // them together. Packets take turns on the paths, and so do the ways back.
   Endpoint from_;

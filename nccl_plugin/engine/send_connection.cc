@@ -80,6 +80,7 @@ void SendConnection::Open(const Welcome& welcome, uint64_t peer_number) {
   options.congestion.queue_ns = int64_t{settings_.queue_us} * 1000;
   checksum_ = options.checksum;
   sender_.emplace(options);
+  sender_->Ask();  // so that the receiver knows that its WELCOME has come
   state_ = State::kOpen;
 }
 

@@ -65,6 +65,9 @@ class Sender {
   // Whether the receiver has all of it.
   bool Done(uint64_t message) const;
 
+  // Asks the receiver for an acknowledgement at the next Poll.
+  void Ask() { paths_[0].next_question = 0; }
+
   // Takes an acknowledgement. `arrived` is when the machine had it, if that is known, and else now.
   void OnAck(const Packet& packet, int64_t arrived, int64_t now);
 
