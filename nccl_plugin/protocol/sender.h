@@ -7,8 +7,9 @@
 //
 // A chunk keeps its number for life, so the receiver can tell what it has; a packet has a number of
 // its path, a new one each time. A packet goes to the path whose queue is shortest in time. A path
-// that was silent for three timeouts is black: its packets are lost at once, and it is asked now
-// and then whether it is back. The connection fails when all paths have been black for long.
+// that stays silent while others are heard, though it was asked, or for three timeouts, is black:
+// its packets are lost at once, and it is asked now and then whether it is back. The connection
+// fails when all paths have been black for long.
 //
 // Pure: no clock, no socket, no thread, and nothing is allocated after the beginning. Times are the
 // caller's, in nanoseconds.
