@@ -24,6 +24,7 @@ class Reader {
       short_ = true;
       return;
     }
+    if (size == 0) return;
     std::memcpy(to, at_, size);
     at_ += size;
   }

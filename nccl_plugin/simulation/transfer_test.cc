@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <memory>
 #include <vector>
 
@@ -197,7 +198,9 @@ TEST(Transfer, FlowsShareALinkFairly) {
 }
 
 TEST(Transfer, EverythingAtOnceAndEveryByteIsThere) {
-  for (uint64_t seed = 0; seed < 2000; ++seed) {
+  // `make soak` sets TACO_SOAK_SECONDS.
+  const uint64_t seeds = std::getenv("TACO_SOAK_SECONDS") == nullptr ? 400 : 20'000;
+  for (uint64_t seed = 0; seed < seeds; ++seed) {
     Network network(seed);
     std::mt19937_64& random = network.random();
     const auto part = [&](double most) {
