@@ -32,12 +32,12 @@ class Contestant(tensorflow_base.TensorFlowContestant):
     def _upsert(self, keys: tf.Tensor, values: tf.Tensor) -> None:
         self._variable.scatter_update(tf.IndexedSlices(values, keys))
 
-    def _train(self, keys: tf.Tensor, gradient: tf.Tensor) -> None:
+    def _train(self, keys: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             rows = tf.nn.embedding_lookup(self._variable, keys)
-            loss = tf.reduce_sum(rows * gradient)
-        gradients = tape.gradient(loss, [self._variable])
+        gradients = tape.gradient(rows, [self._variable], output_gradients=gradient)
         self._optimizer.apply_gradients(zip(gradients, [self._variable], strict=True))
+        return rows
 
     def size(self) -> int:
         """Rows of the variable."""

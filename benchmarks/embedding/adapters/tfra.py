@@ -46,13 +46,13 @@ class Contestant(tensorflow_base.TensorFlowContestant):
     def _upsert(self, keys: tf.Tensor, values: tf.Tensor) -> None:
         self._variable.upsert(keys, values)
 
-    def _train(self, keys: tf.Tensor, gradient: tf.Tensor) -> None:
+    def _train(self, keys: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             tape.watch(self._shadow)
             rows = de.shadow_ops.embedding_lookup_unique(self._shadow, keys, self._dim)
-            loss = tf.reduce_sum(rows * gradient)
-        gradients = tape.gradient(loss, [self._shadow])
+        gradients = tape.gradient(rows, [self._shadow], output_gradients=gradient)
         self._optimizer.apply_gradients(zip(gradients, [self._shadow], strict=True))
+        return rows
 
     def size(self) -> int:
         """Rows of the variable."""

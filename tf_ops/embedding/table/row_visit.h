@@ -105,6 +105,13 @@ void RowVisitor::VisitBlocks(const int64_t* keys, int64_t first, int64_t end, co
   }
 }
 
+// The batch's row of key i of the group, for a loop that reads these rows: where the group takes
+// but some of the batch, the processor does not see a sequence to fetch ahead of by itself.
+inline void PrefetchInput(const Group& group, int64_t i, const uint8_t* rows, size_t row_bytes) {
+  if (group.positions == nullptr || i >= group.count) return;
+  PrefetchLines(rows + group.positions[i] * row_bytes, row_bytes);
+}
+
 // The lines of a row.
 inline void PrefetchPlace(const Place& place, size_t body_bytes) {
   PrefetchLines(place.body, body_bytes);

@@ -185,6 +185,10 @@ Status Table::Apply(const int64_t* keys, int64_t n, ValueType grad_type, const v
     const auto each = [&](const RowVisitor::Block& block, const auto& change) {
       for (int64_t i = 0; i < block.n; ++i) {
         PrefetchPlace(block.places[i + RowVisitor::kAhead], layout.body_bytes);
+        const int64_t coming = block.first + i + RowVisitor::kAhead;
+        if (coming < count) {
+          PrefetchInput(group, distinct.firsts[coming], gradients.rows, gradients.row_bytes());
+        }
         const Place& place = block.places[i];
         if (place.body == nullptr) continue;
         uint32_t times = 0;

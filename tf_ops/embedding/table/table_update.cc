@@ -71,6 +71,7 @@ Status Table::Upsert(const int64_t* keys, int64_t n, const void* values, Executo
         const Place& place = block.places[i];
         const uint8_t* vector = vectors + group.position(block.first + i) * bytes;
         __builtin_prefetch(coming.meta);
+        PrefetchInput(group, block.first + i + RowVisitor::kAhead, vectors, bytes);
         if (place.body == nullptr) continue;
         if (stream) {
           StreamRow(place.body, vector, bytes);
@@ -118,6 +119,7 @@ Status Table::Accumulate(const int64_t* keys, int64_t n, const void* values_or_d
     const auto write = [&](const RowVisitor::Block& block) {
       for (int64_t i = 0; i < block.n; ++i) {
         PrefetchPlace(block.places[i + RowVisitor::kAhead], layout.vector_bytes);
+        PrefetchInput(group, block.first + i + RowVisitor::kAhead, vectors, layout.vector_bytes);
         const Place& place = block.places[i];
         if (place.body == nullptr || !expected(block.first + i)) continue;
         load(vector_of(block.first + i), delta.data(), layout.dim);
@@ -208,6 +210,7 @@ Status Table::Import(const RowLayout& layout, const OptimizerSpec& spec, const u
     const auto write = [&](const RowVisitor::Block& block) {
       for (int64_t i = 0; i < block.n; ++i) {
         PrefetchPlace(block.places[i + RowVisitor::kAhead], own.body_bytes);
+        PrefetchInput(group, block.first + i + RowVisitor::kAhead, rows, layout.stride);
         const Place& place = block.places[i];
         if (place.body == nullptr) continue;
         const uint8_t* from = rows + group.position(block.first + i) * layout.stride;
