@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.embedding import stats
-from benchmarks.embedding.cases import MACHINE, SUBJECT
+from benchmarks.embedding.cases import FLOOR, MACHINE, SUBJECT
 
 # (kind, peer) -> the least ratio of speeds that is to be reached.
 SPEED_TARGETS = {
@@ -28,7 +28,11 @@ MEMORY_LEAST_DIM = 16
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One line of the summary. `met` is None where there is no target, or nothing was measured."""
+    """One line of the summary. `met` is None where there is no target, or nothing was measured.
+
+    `floor`: of a target of speed, what the memory work alone (contestant `floor`) reaches over the
+    same peer in the same rounds. Where that is below the target, no table reaches it here.
+    """
 
     case: str
     what: str
@@ -37,6 +41,7 @@ class Finding:
     target: str
     met: bool | None
     remark: str = ""
+    floor: stats.Spread | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For the results file."""
@@ -64,7 +69,8 @@ def _speeds(result: dict[str, Any]) -> list[Finding]:
         value = stats.spread(stats.ratios(subject, theirs))
         met = value.median >= least if value and least else None
         target = f">= {least:g}x" if least else ""
-        made.append(Finding(case["name"], "speed over", name, value, target, met, speed))
+        floor = stats.spread(stats.ratios(rounds.get(FLOOR, []), theirs)) if least else None
+        made.append(Finding(case["name"], "speed over", name, value, target, met, speed, floor))
     return made
 
 

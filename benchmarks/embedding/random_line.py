@@ -1,43 +1,18 @@
-"""Builds random_line.cc with the machine's C++ compiler and calls it."""
+"""Calls random_line.cc."""
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import os
 import pathlib
-import shutil
-import subprocess
-import tempfile
 
 import numpy as np
 
-_SOURCE = pathlib.Path(__file__).with_name("random_line.cc")
-_FLAGS = ("-O3", "-march=native", "-std=c++17", "-shared", "-fPIC", "-pthread")
+from benchmarks.embedding import native
 
 
 def build(folder: pathlib.Path | None = None) -> pathlib.Path:
-    """Compiles the library into `folder` (default: a cache in the temporary folder), once a source.
-
-    Raises:
-      RuntimeError: there is no C++ compiler, or it fails; the message says which.
-    """
-    digest = hashlib.sha256(_SOURCE.read_bytes()).hexdigest()[:16]
-    folder = folder or pathlib.Path(tempfile.gettempdir()) / f"taco-benchmarks-{os.getuid()}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    library = folder / f"random_line-{digest}.so"
-    if library.exists():
-        return library
-    compiler = shutil.which(os.environ.get("CXX", "")) or shutil.which("g++") or shutil.which("c++")
-    if compiler is None:
-        raise RuntimeError("no C++ compiler on PATH (set CXX, or install g++)")
-    unfinished = library.with_suffix(f".{os.getpid()}.tmp")
-    command = [compiler, *_FLAGS, str(_SOURCE), "-o", str(unfinished)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
-    unfinished.rename(library)
-    return library
+    """The library of random_line.cc; see `native.build`."""
+    return native.build("random_line", folder)
 
 
 class LineArray:

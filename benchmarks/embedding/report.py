@@ -97,8 +97,8 @@ def headline(results: dict[str, Any]) -> str:
             key = (f["case"].split("/")[0], f["what"], f["peer"], f["target"])
             claims.setdefault(key, []).append(f)
     lines = [
-        "| what | beside | lowest case | median case | highest case | target | met in |",
-        "|---|---|--:|--:|--:|--:|--:|",
+        "| what | beside | lowest case | median case | highest case | target | met in | floor |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     for (kind, what, peer, target), found in claims.items():
         medians = sorted(f["value"]["median"] for f in found)
@@ -107,13 +107,27 @@ def headline(results: dict[str, Any]) -> str:
         ratios = " | ".join(f"{value:.2f}x" for value in (medians[0], middle, medians[-1]))
         name = _HEADINGS[kind] if what == "speed over" else what
         beside = peer.replace("_", " ") if what == "speed over" else ""
-        lines.append(f"| {name} | {beside} | {ratios} | {target} | {met} of {len(found)} |")
+        cells = [name, beside, ratios, target, f"{met} of {len(found)}", _floors(found)]
+        lines.append("| " + " | ".join(cells) + " |")
     commands = extent.commands(results)
     how = f"by `{commands[0]}`" if len(commands) == 1 else f"in {len(commands)} runs put together"
     machine = results["machine"]["processor"]
-    return "\n".join(
-        [*lines, "", f"Measured {how}, {extent.rounds(results)} of each case, on {machine}."]
+    floor = (
+        "Floor: what the memory work of a batch alone, with no table around it, would reach in the "
+        "median case, and in how many cases it would meet the target."
     )
+    how = f"Measured {how}, {extent.rounds(results)} of each case, on {machine}."
+    return "\n".join([*lines, "", f"{how} {floor}"])
+
+
+def _floors(found: list[dict[str, Any]]) -> str:
+    """`9.10x, 14 of 16`: the floor's median case, and the cases in which it meets the target."""
+    floors = [f for f in found if f.get("floor")]
+    if not floors:
+        return ""
+    middle = statistics.median(f["floor"]["median"] for f in floors)
+    reached = sum(not terminal.beyond_floor(f) for f in floors)
+    return f"{middle:.2f}x, {reached} of {len(floors)}"
 
 
 def _is_compact(results: dict[str, Any]) -> bool:
@@ -176,13 +190,17 @@ def _about(results: dict[str, Any]) -> list[str]:
 
 def _table(findings: list[dict[str, Any]]) -> list[str]:
     rows = [
-        "| case | what | contestant | value | target | | remark |",
-        "|---|---|---|--:|--:|---|---|",
+        "| case | what | contestant | value | target | | floor | remark |",
+        "|---|---|---|--:|--:|---|--:|---|",
     ]
     verdicts = {True: "met", False: "**missed**"}
     for f in findings:
         verdict = verdicts.get(f["met"], "not measured" if f["target"] else "")
+        if f["met"] is False and terminal.beyond_floor(f):
+            verdict += ", by the floor too"
+        floor = f"{f['floor']['median']:.2f}" if f.get("floor") else ""
         cells = [f["case"], f["what"], f["peer"], terminal.value_text(f), f["target"], verdict]
+        cells.append(floor)
         rows.append("| " + " | ".join([*cells, f["remark"].replace("|", "/")]) + " |")
     return rows
 

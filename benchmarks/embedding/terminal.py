@@ -54,7 +54,15 @@ def verdict(line: dict[str, Any]) -> str:
 
 
 def tally(results: dict[str, Any]) -> str:
-    """`12 of 14 targets met, 2 not measured`."""
-    aimed = [line["met"] for line in results["findings"] if line["target"]]
-    unknown = aimed.count(None)
-    return f"{aimed.count(True)} of {len(aimed)} targets met, {unknown} not measured"
+    """`12 of 14 targets met, 2 not measured; of the missed, 1 is beyond the floor too`."""
+    aimed = [line for line in results["findings"] if line["target"]]
+    met = [line["met"] for line in aimed]
+    beyond = sum(line["met"] is False and beyond_floor(line) for line in aimed)
+    text = f"{met.count(True)} of {len(aimed)} targets met, {met.count(None)} not measured"
+    return text + (f"; of the missed, {beyond} are beyond the floor too" if beyond else "")
+
+
+def beyond_floor(line: dict[str, Any]) -> bool:
+    """Whether the memory work alone, with no table around it, does not reach the target either."""
+    floor = line.get("floor")
+    return bool(floor) and floor["median"] < float(line["target"].strip(">= x"))
