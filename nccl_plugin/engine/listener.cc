@@ -7,11 +7,13 @@ namespace taco {
 namespace harp {
 
 Listener::Listener(std::unique_ptr<PacketIo> io, OpenIo open, const Secret& secret,
-                   const Settings& settings, std::function<uint64_t()> random)
+                   const Settings& settings, std::shared_ptr<CreditPool> credit,
+                   std::function<uint64_t()> random)
     : io_(std::move(io)),
       open_(std::move(open)),
       secret_(secret),
       settings_(settings),
+      credit_(std::move(credit)),
       random_(std::move(random)) {}
 
 void Listener::Move(int64_t now) {
@@ -56,7 +58,7 @@ void Listener::Take(const Packet& packet, size_t size, const Endpoint& from, int
   hello.chunk_bytes = std::min<uint32_t>(hello.chunk_bytes, size - kDataHeaderBytes);
   const uint64_t number = random_();
   auto made = std::make_unique<ReceiveConnection>(std::move(io), hello, sender, from, number,
-                                                  settings_, now);
+                                                  settings_, credit_, now);
   Answer(made->welcome(), from);
   welcomes_.emplace(sender, made->welcome());
   waiting_.push_back(std::move(made));

@@ -24,8 +24,10 @@ class Listener {
   // Opens the sockets of a receiving end; null and a reason if that fails.
   using OpenIo = std::function<std::unique_ptr<PacketIo>(std::string* error)>;
 
+  // `credit`: what its receiving ends share with others of the interface.
   Listener(std::unique_ptr<PacketIo> io, OpenIo open, const Secret& secret,
-           const Settings& settings, std::function<uint64_t()> random);
+           const Settings& settings, std::shared_ptr<CreditPool> credit,
+           std::function<uint64_t()> random);
 
   Endpoint endpoint() const { return io_->local(0); }
 
@@ -50,6 +52,7 @@ class Listener {
   const OpenIo open_;
   const Secret secret_;
   const Settings settings_;
+  const std::shared_ptr<CreditPool> credit_;
   const std::function<uint64_t()> random_;
   std::unordered_map<uint64_t, std::vector<uint8_t>> welcomes_;  // by the sender's number
   std::deque<std::unique_ptr<ReceiveConnection>> waiting_;

@@ -27,6 +27,14 @@ std::string ProcessName() {
   return std::string(host) + ":" + std::to_string(getpid());
 }
 
+// What may be on its way to all receivers of an interface: four round trips of 100 us at its speed,
+// which in the simulator keeps a link busy and a switch's queue of a megabyte from overflowing.
+uint64_t CreditOf(const Interface& interface, const Settings& settings) {
+  constexpr uint64_t kUs = 400, kLeast = 256 << 10;
+  if (settings.credit_bytes != 0) return static_cast<uint64_t>(settings.credit_bytes);
+  return std::max(kLeast, static_cast<uint64_t>(interface.speed_mbps) * kUs / 8);
+}
+
 }  // namespace
 
 Net& Net::Get() {
@@ -72,6 +80,10 @@ int Net::Init(Log log) {
     } else {
       Warn(error);
     }
+  }
+  credit_.clear();
+  for (const Interface& each : interfaces_) {
+    credit_.push_back(std::make_shared<CreditPool>(CreditOf(each, settings_)));
   }
   std::string names;
   for (const Interface& each : interfaces_) {
@@ -139,7 +151,7 @@ Listener* Net::Listen(int device, Handle* handle) {
   }
   auto listener = std::make_unique<Listener>(
       std::move(io), [this, device](std::string* why) { return Open(device, 1, why); },
-      handle->secret, settings_, [this] { return Random(); });
+      handle->secret, settings_, credit_[device], [this] { return Random(); });
   helper_.Add(listener.get());
   return listener.release();
 }

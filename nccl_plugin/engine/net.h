@@ -80,6 +80,7 @@ class Net {
   Faults faults_;
   std::atomic<uint64_t> opened_{0};
   std::vector<Interface> interfaces_;
+  std::vector<std::shared_ptr<CreditPool>> credit_;  // of each
   // Of former times: NCCL may have kept the names.
   std::vector<std::vector<Interface>> former_;
   Helper helper_;

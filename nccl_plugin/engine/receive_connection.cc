@@ -12,8 +12,10 @@ namespace {
 
 constexpr int64_t kFirstWelcome = 20'000'000;  // until it is repeated; doubles, up to 16 times
 
-ReceiverOptions OptionsOf(const Hello& hello, uint64_t sender_number, const Settings& settings) {
+ReceiverOptions OptionsOf(const Hello& hello, uint64_t sender_number, const Settings& settings,
+                          CreditPool* credit) {
   ReceiverOptions options;
+  options.credit = credit;
   options.paths = hello.paths;
   options.connection = sender_number;
   options.checksum = settings.checksum || (hello.features & kFeatureChecksum) != 0;
@@ -24,11 +26,13 @@ ReceiverOptions OptionsOf(const Hello& hello, uint64_t sender_number, const Sett
 
 ReceiveConnection::ReceiveConnection(std::unique_ptr<PacketIo> io, const Hello& hello,
                                      uint64_t sender_number, const Endpoint& sender,
-                                     uint64_t number, const Settings& settings, int64_t now)
+                                     uint64_t number, const Settings& settings,
+                                     std::shared_ptr<CreditPool> credit, int64_t now)
     : Connection(std::move(io), number),
       dead_ns_(static_cast<int64_t>(settings.dead_seconds * 1e9)),
       name_(hello.name + " at " + ToText(sender)),
-      receiver_(OptionsOf(hello, sender_number, settings)),
+      credit_(std::move(credit)),
+      receiver_(OptionsOf(hello, sender_number, settings, credit_.get())),
       heard_(now) {
   peer_number_ = sender_number;
   from_ = sender;

@@ -19,7 +19,8 @@ class ReceiveConnection : public Connection {
  public:
   // Open at once: the sender has greeted from `sender`.
   ReceiveConnection(std::unique_ptr<PacketIo> io, const Hello& hello, uint64_t sender_number,
-                    const Endpoint& sender, uint64_t number, const Settings& settings, int64_t now);
+                    const Endpoint& sender, uint64_t number, const Settings& settings,
+                    std::shared_ptr<CreditPool> credit, int64_t now);
 
   // Gives buffers for the next messages; null: not now.
   Request* Post(const Receiver::Buffer* buffers, int count);
@@ -55,6 +56,7 @@ class ReceiveConnection : public Connection {
   // Where a packet came from last: acknowledgements of all paths go there, so that a sender finds
   // them together. Packets take turns on the paths, and so do the ways back.
   Endpoint from_;
+  const std::shared_ptr<CreditPool> credit_;
   Receiver receiver_;
   int outstanding_ = 0;  // requests
   int64_t heard_;

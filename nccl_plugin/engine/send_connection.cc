@@ -77,7 +77,8 @@ void SendConnection::Open(const Welcome& welcome, uint64_t peer_number) {
   options.dead_ns = Nanoseconds(settings_.dead_seconds);
   // A receiver gives up after as much silence as this side; it must not be for want of words.
   options.keepalive_ns = std::min(options.keepalive_ns, options.dead_ns / 4);
-  options.congestion.queue_ns = int64_t{settings_.queue_us} * 1000;
+  options.congestion.cubic = settings_.congestion == "cubic";
+  options.congestion.swift.queue_ns = int64_t{settings_.queue_us} * 1000;
   checksum_ = options.checksum;
   sender_.emplace(options);
   sender_->Ask();  // so that the receiver knows that its WELCOME has come

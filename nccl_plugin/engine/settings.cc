@@ -40,6 +40,15 @@ Settings ReadSettings(const char* (*get)(const char* name)) {
       settings.io = "udp";
     }
   }
+  if (const char* congestion = get("HARP_CONGESTION"); congestion != nullptr && *congestion != 0) {
+    if (std::string(congestion) == "swift" || std::string(congestion) == "cubic") {
+      settings.congestion = congestion;
+    } else {
+      settings.problems.push_back(std::string("HARP_CONGESTION=") + congestion +
+                                  " is neither swift nor cubic; " + settings.congestion +
+                                  " is used");
+    }
+  }
   for (const char* name : {"NCCL_SOCKET_IFNAME", "HARP_IFACE"}) {
     if (const char* value = get(name); value != nullptr && *value != 0) settings.interfaces = value;
   }
@@ -49,6 +58,7 @@ Settings ReadSettings(const char* (*get)(const char* name)) {
   Number(get, "HARP_PATHS", 1, 64, &settings.paths, problems);
   Number(get, "HARP_DEAD_SECONDS", 0.1, 86400, &settings.dead_seconds, problems);
   Number(get, "HARP_CONNECT_SECONDS", 0.1, 86400, &settings.connect_seconds, problems);
+  Number(get, "HARP_CREDIT_BYTES", 0, 1e12, &settings.credit_bytes, problems);
   Number(get, "HARP_QUEUE_US", 1, 1e6, &settings.queue_us, problems);
   Number(get, "HARP_SOCKET_BYTES", 65536, 1 << 30, &settings.socket_bytes, problems);
   Number(get, "HARP_STATS_SECONDS", 0.01, 86400, &settings.stats_seconds, problems);
@@ -66,7 +76,8 @@ std::string Settings::ToText() const {
   text << "HARP_IO=" << io << " HARP_IFACE=" << interfaces << " HARP_PATHS=" << paths
        << " HARP_DEAD_SECONDS=" << dead_seconds << " HARP_CONNECT_SECONDS=" << connect_seconds
        << " HARP_CHECKSUM=" << checksum << " HARP_SEGMENTATION=" << segmentation
-       << " HARP_QUEUE_US=" << queue_us << " HARP_SOCKET_BYTES=" << socket_bytes
+       << " HARP_CONGESTION=" << congestion << " HARP_QUEUE_US=" << queue_us
+       << " HARP_CREDIT_BYTES=" << credit_bytes << " HARP_SOCKET_BYTES=" << socket_bytes
        << " HARP_STATS=" << stats << " HARP_STATS_SECONDS=" << stats_seconds;
   if (!faults.empty()) text << " HARP_FAULTS=" << faults;
   return text.str();

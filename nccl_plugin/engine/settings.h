@@ -18,6 +18,9 @@ struct Settings {
   double connect_seconds = 10;       // HARP_CONNECT_SECONDS: without an answer from a listener
   bool checksum = true;              // HARP_CHECKSUM: 0 leaves the CRC32C to UDP's own
   bool segmentation = true;          // HARP_SEGMENTATION: 0: a packet at a time (no GSO, no GRO)
+  std::string congestion = "swift";  // HARP_CONGESTION: swift or cubic
+  int64_t credit_bytes = 0;          // HARP_CREDIT_BYTES: on their way to all receivers of an
+                                     // interface where they are many; 0: by the interface's speed
   int queue_us = 100;                // HARP_QUEUE_US: what queues may add to a round trip
   std::string faults;                // HARP_FAULTS: for tests, as ParseFaults reads it
   std::string stats;                 // HARP_STATS: a file for statistics; %p, %h: process, host

@@ -77,7 +77,7 @@ struct AckFields {
   uint16_t queue_us = 0;  // how long it waited at the receiver before it was read
   uint16_t run = 0;       // how many came directly below highest
   uint8_t words = 0;
-  uint64_t credit = 0;  // bytes of messages that the receiver takes, counted from the first
+  uint64_t credit = 0;  // bytes that may be on their way, cut into packets and not acknowledged
   uint32_t posted = 0;  // messages that it has buffers for, counted from the first, low bits
   std::array<uint64_t, kMaxAckWords> bitmap = {};
 };

@@ -16,7 +16,8 @@ uint16_t Microseconds(int64_t ns) {
 
 }  // namespace
 
-Receiver::Receiver(const ReceiverOptions& options) : options_(options), paths_(options.paths) {}
+Receiver::Receiver(const ReceiverOptions& options)
+    : options_(options), paths_(options.paths), share_(options.credit) {}
 
 bool Receiver::Post(const Buffer* buffers, int count, uint64_t* group) {
   if (next_group_ - oldest_group_ == kMaxGroups) return false;
@@ -31,6 +32,7 @@ bool Receiver::Post(const Buffer* buffers, int count, uint64_t* group) {
     ++posted_;
   }
   tell_ = true;
+  ShareCredit();
   return true;
 }
 
@@ -102,6 +104,7 @@ bool Receiver::Place(const Packet& packet) {
   copied_ += packet.size;
   message.received += packet.size;
   if (message.received == message.length) Complete(&message);
+  ShareCredit();
   return true;
 }
 
@@ -120,6 +123,7 @@ bool Receiver::Choose(Message* message, const DataFields& data) {
     group.sizes[index] = data.length;
     message->buffer = index;
     message->length = data.length;
+    ++begun_;
     return true;
   }
   failure_ = "a message with tag " + std::to_string(data.tag) + " came for " +
@@ -129,6 +133,7 @@ bool Receiver::Choose(Message* message, const DataFields& data) {
 
 void Receiver::Complete(Message* message) {
   message->done = true;
+  --begun_;
   ++groups_[message->group % kMaxGroups].done;
   while (oldest_message_ < posted_ && messages_[oldest_message_ % kMessages].done) {
     ++oldest_message_;
@@ -166,7 +171,7 @@ void Receiver::WriteAck(int index, int64_t now, Emission* out) {
     ack.queue_us = path.queue_us;
     answered_path_ = index;
   }
-  ack.credit = ~uint64_t{0};
+  ack.credit = share_.bytes();
   ack.posted = static_cast<uint32_t>(posted_);
   out->head_bytes = static_cast<uint16_t>(harp::WriteAck(header, ack, out->head));
   out->path = header.path;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "nccl_plugin/protocol/chunk_set.h"
+#include "nccl_plugin/protocol/credit.h"
 #include "nccl_plugin/protocol/emission.h"
 #include "nccl_plugin/protocol/packet.h"
 #include "nccl_plugin/protocol/receive_window.h"
@@ -25,8 +26,9 @@ namespace harp {
 
 struct ReceiverOptions {
   int paths = 8;
-  uint64_t connection = 0;  // the sender's number of this connection
-  bool checksum = true;     // as the sender's
+  uint64_t connection = 0;       // the sender's number of this connection
+  bool checksum = true;          // as the sender's
+  CreditPool* credit = nullptr;  // shared with others, outlives the receiver; null: no bound
 };
 
 class Receiver {
@@ -96,6 +98,7 @@ class Receiver {
   bool Place(const Packet& packet);
   bool Choose(Message* message, const DataFields& data);
   void Complete(Message* message);
+  void ShareCredit() { share_.Set(oldest_message_ < posted_, begun_ != 0); }
   void WriteAck(int path, int64_t now, Emission* out);
 
   static constexpr uint64_t kMessages = kMaxGroups * kMaxBuffers;
@@ -108,6 +111,8 @@ class Receiver {
   std::array<Message, kMessages> messages_;
   uint64_t posted_ = 0;          // messages
   uint64_t oldest_message_ = 0;  // every one below is done
+  int begun_ = 0;                // messages of which some came, and not all
+  CreditShare share_;
   ChunkSet chunks_;
   bool tell_ = false;  // the sender does not know yet what was posted
   int answered_path_ = 0;

@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <deque>
 #include <string>
 #include <vector>
 
@@ -18,9 +19,10 @@ constexpr int64_t kLater = 1'000'000;
 class ReceiverTest : public testing::Test {
  protected:
   ReceiverTest()
-      : receiver_([] {
+      : receiver_([credit = &pool_] {
           ReceiverOptions options;
           options.paths = 2;
+          options.credit = credit;
           return options;
         }()) {}
 
@@ -58,6 +60,7 @@ class ReceiverTest : public testing::Test {
     return group;
   }
 
+  CreditPool pool_{9000};
   Receiver receiver_;
   uint32_t number_ = 0;
 };
@@ -78,6 +81,19 @@ TEST_F(ReceiverTest, AMessageWithoutABufferIsNotAcknowledged) {
   EXPECT_TRUE(receiver_.Done(group, &size));
   EXPECT_EQ(size, 3u);
   EXPECT_EQ(bytes, "abc");
+}
+
+TEST_F(ReceiverTest, CreditIsAShareWhereManyReceiversWait) {
+  std::string bytes(6, '-');
+  Post(&bytes);
+  EXPECT_EQ(Acks().front().ack.credit, kAllCredit);
+  std::deque<CreditShare> others;
+  for (int count = 0; count < 8; ++count) others.emplace_back(&pool_).Set(true, true);
+  Come(0, 0, 6, "abc", 0);  // in the middle of a message, as the eight others are
+  EXPECT_EQ(Acks().front().ack.credit, 1000u);
+  others.resize(0);
+  Come(0, 3, 6, "def", 1);
+  EXPECT_EQ(Acks().front().ack.credit, kAllCredit);
 }
 
 TEST_F(ReceiverTest, BytesThatCameTwiceCountOnce) {

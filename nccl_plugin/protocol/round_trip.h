@@ -32,6 +32,10 @@ class RoundTrip {
     smoothed_ += error / 8;
   }
 
+  // What another path of the connection takes: until this one's own is known, its timeouts go by
+  // it.
+  void Guess(int64_t other) { guess_ = std::max<int64_t>(other, 1000); }
+
   bool known() const { return samples_ != 0; }
   int64_t least() const { return least_; }
   int64_t latest() const { return latest_; }
@@ -39,7 +43,8 @@ class RoundTrip {
 
   // After which a packet that nobody speaks of is taken for lost.
   int64_t Timeout() const {
-    return known() ? std::max(kLeastTimeout, smoothed_ + 4 * variation_) : kFirstTimeout;
+    if (known()) return std::max(kLeastTimeout, smoothed_ + 4 * variation_);
+    return guess_ == 0 ? kFirstTimeout : std::clamp(8 * guess_, kLeastTimeout, kFirstTimeout);
   }
 
   // A thread that is not run for a while must not look like a path that is black.
@@ -49,6 +54,7 @@ class RoundTrip {
  private:
   static constexpr int64_t kForget = 10'000'000'000;
 
+  int64_t guess_ = 0;
   int64_t least_ = 0;
   int64_t least_at_ = 0;
   int64_t latest_ = 0;

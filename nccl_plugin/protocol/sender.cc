@@ -13,6 +13,13 @@ constexpr int kOftenQuestions = 100;
 constexpr int64_t kFirstAsked = 1'000'000;   // without credit; doubles,
 constexpr int64_t kLastAsked = 100'000'000;  // up to here
 constexpr int64_t kUnknownRoundTrip = 100'000;
+constexpr double kLeastFirstWindow = 2;
+
+// A connection begins with one first window, whatever the number of its paths.
+CongestionOptions OfEachPath(CongestionOptions options, int paths) {
+  options.swift.first_window = std::max(options.swift.first_window / paths, kLeastFirstWindow);
+  return options;
+}
 
 }  // namespace
 
@@ -40,7 +47,7 @@ class Sender::PathFate : public SentWindow::Fate {
 
 Sender::Sender(const SenderOptions& options)
     : options_(options),
-      paths_(options.paths, Path(options.congestion)),
+      paths_(options.paths, Path(OfEachPath(options.congestion, options.paths))),
       chunks_(kChunkWindow),
       lost_(kChunkWindow),
       small_(kMaxMessages),
@@ -84,16 +91,29 @@ void Sender::Lost(uint64_t number) {
   lost_.push(number);
 }
 
+// Credit may become less: of words that overtook each other the latest counts.
+void Sender::TakeCredit(const Packet& packet) {
+  const auto later = static_cast<int32_t>(packet.header.time_us - credit_time_us_);
+  if (credit_known_ && later < 0) return;
+  credit_known_ = true;
+  credit_time_us_ = packet.header.time_us;
+  credit_ = packet.ack.credit;
+}
+
 void Sender::OnAck(const Packet& packet, int64_t arrived, int64_t now) {
   const AckFields& ack = packet.ack;
   posted_ = std::max(posted_, Expand(ack.posted, posted_));
-  credit_ = std::max(credit_, ack.credit);
+  TakeCredit(packet);
   heard_ = now;
   if (packet.header.path >= paths_.size()) return;
   Path& path = paths_[packet.header.path];
   if ((packet.header.flags & kFlagNoneCame) != 0) return;
   PathFate fate(this, &path);
+  const bool known = path.window.round_trip().known();
   path.window.OnAck(ack, arrived, now, &fate);
+  if (!known && path.window.round_trip().known()) {
+    for (Path& other : paths_) other.window.GuessRoundTrip(path.window.round_trip().smoothed());
+  }
   if (fate.lost() != 0) path.congestion.OnLoss(fate.lost());
   if (fate.acknowledged() == 0) return;
   path.suspect_at = kNever;
@@ -178,7 +198,8 @@ bool Sender::MayCut(uint64_t number) const {
   if (number >= posted_ || next_chunk_ - oldest_chunk_ == kChunkWindow) return false;
   const Message& message = At(number);
   const uint64_t bytes = std::min<uint64_t>(message.length - message.cut, options_.chunk_bytes);
-  return cut_bytes_ + bytes <= credit_;
+  const uint64_t under_way = cut_bytes_ - acknowledged_bytes_;
+  return under_way == 0 || (under_way <= credit_ && bytes <= credit_ - under_way);
 }
 
 bool Sender::Cut(uint64_t number, uint64_t* chunk) {

@@ -21,11 +21,11 @@
 #include <string>
 #include <vector>
 
+#include "nccl_plugin/protocol/congestion.h"
 #include "nccl_plugin/protocol/emission.h"
 #include "nccl_plugin/protocol/fifo.h"
 #include "nccl_plugin/protocol/packet.h"
 #include "nccl_plugin/protocol/sent_window.h"
-#include "nccl_plugin/protocol/swift.h"
 
 namespace taco {
 namespace harp {
@@ -38,7 +38,7 @@ struct SenderOptions {
   bool checksum = true;         // false: what carries the packets makes it
   int64_t keepalive_ns = 5'000'000'000;  // of silence, after which the receiver is asked something
   int64_t dead_ns = 30'000'000'000;      // all paths black for so long: the connection has failed
-  SwiftOptions congestion;
+  CongestionOptions congestion;
 };
 
 struct PathStats {
@@ -107,10 +107,10 @@ class Sender {
   };
 
   struct Path {
-    explicit Path(const SwiftOptions& options) : congestion(options) {}
+    explicit Path(const CongestionOptions& options) : congestion(options) {}
 
     SentWindow window;
-    Swift congestion;
+    Congestion congestion;
     PathStats stats;
     bool black = false;
     int64_t black_since = 0;
@@ -124,6 +124,7 @@ class Sender {
   Message& At(uint64_t message) { return messages_[message % kMaxMessages]; }
   const Message& At(uint64_t message) const { return messages_[message % kMaxMessages]; }
   Chunk& ChunkAt(uint64_t chunk) { return chunks_[chunk % kChunkWindow]; }
+  void TakeCredit(const Packet& packet);
   void Acknowledged(uint64_t chunk);
   void Lost(uint64_t chunk);
   void OnTime(int64_t now);
@@ -147,12 +148,14 @@ class Sender {
   std::vector<Chunk> chunks_;
   uint64_t oldest_chunk_ = 0;  // every one below is acknowledged
   uint64_t next_chunk_ = 0;
-  Fifo<uint64_t> lost_;   // chunks to be sent again
-  Fifo<uint64_t> small_;  // messages of one chunk, not cut yet
-  Fifo<uint64_t> large_;  // the others, not wholly cut
-  uint64_t posted_ = 0;   // messages that the receiver has buffers for
-  uint64_t credit_ = 0;
-  uint64_t cut_bytes_ = 0;  // against credit_
+  Fifo<uint64_t> lost_;          // chunks to be sent again
+  Fifo<uint64_t> small_;         // messages of one chunk, not cut yet
+  Fifo<uint64_t> large_;         // the others, not wholly cut
+  uint64_t posted_ = 0;          // messages that the receiver has buffers for
+  uint64_t credit_ = 0;          // bytes that may be cut and not acknowledged, by the latest word
+  uint32_t credit_time_us_ = 0;  // of that word, by the receiver's clock
+  bool credit_known_ = false;
+  uint64_t cut_bytes_ = 0;
   uint64_t acknowledged_bytes_ = 0;
   int64_t next_question_ = kNever;  // for credit
   int questions_ = 0;

@@ -48,6 +48,7 @@ class SentWindow {
   uint64_t in_flight() const { return in_flight_bytes_; }
   uint64_t in_flight_packets() const { return in_flight_packets_; }
   const RoundTrip& round_trip() const { return round_trip_; }
+  void GuessRoundTrip(int64_t other) { round_trip_.Guess(other); }
   // Without what the receiver took: the wait until it read, and until it answered.
   const RoundTrip& network() const { return network_; }
   int timeouts() const { return timeouts_; }  // since the last acknowledgement

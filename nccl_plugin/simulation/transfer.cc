@@ -12,8 +12,9 @@ SenderOptions WithPaths(SenderOptions options, size_t paths) {
   return options;
 }
 
-ReceiverOptions ReceiverOf(size_t paths) {
+ReceiverOptions ReceiverOf(CreditPool* credit, size_t paths) {
   ReceiverOptions options;
+  options.credit = credit;
   options.paths = static_cast<int>(paths);
   return options;
 }
@@ -25,7 +26,7 @@ Transfer::Transfer(Network* network, const Options& options)
       options_(options),
       seed_(network->random()()),
       sender_(WithPaths(options.sender, options.routes.size())),
-      receiver_(ReceiverOf(options.routes.size())) {}
+      receiver_(ReceiverOf(options.credit, options.routes.size())) {}
 
 std::vector<uint8_t> Transfer::Contents(uint64_t message) const {
   std::vector<uint8_t> bytes(options_.messages[message]);

@@ -27,6 +27,7 @@ class Transfer {
     std::vector<uint64_t> messages;  // bytes of each
     int depth = 8;                   // messages under way, on both sides
     int group = 1;                   // buffers posted at once
+    CreditPool* credit = nullptr;    // the receivers'
     int64_t post_late_ns = 0;  // a receive is posted so much after there is room for it, at most
   };
 

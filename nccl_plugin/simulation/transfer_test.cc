@@ -5,7 +5,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
+#include <deque>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -143,9 +146,12 @@ TEST(Transfer, AllPathsBlackForLongIsAFailure) {
 }
 
 // Many senders and one link that all of them share.
+// By default their receivers are of one machine, and share its credit.
 struct Shared {
-  Shared(Network* network, int senders, int paths, const LinkOptions& shared,
-         const std::vector<uint64_t>& messages) {
+  Shared(
+      Network* network, int senders, int paths, const LinkOptions& shared,
+      const std::vector<uint64_t>& messages,
+      const std::function<bool(int)>& by_cubic = [](int) { return false; }) {
     LinkOptions own;
     own.bits_per_ns = shared.bits_per_ns;
     const int link = network->AddLink(shared), back = network->AddLink(LinkOptions());
@@ -154,28 +160,51 @@ struct Shared {
       const int mine = network->AddLink(own), mine_back = network->AddLink(own);
       options.routes.assign(paths, Route{{mine, link}, {back, mine_back}});
       options.messages = messages;
+      options.sender.congestion.cubic = by_cubic(sender);
+      options.credit = &credit;
       made.push_back(std::make_unique<Transfer>(network, options));
       all.push_back(made.back().get());
     }
   }
 
+  CreditPool credit{500'000};
   std::vector<std::unique_ptr<Transfer>> made;
   std::vector<Transfer*> all;
 };
 
-TEST(Transfer, SixtyFourSendersToOne) {
-  for (const int paths : {1, 8}) {
-    Network network(5);
-    LinkOptions shared;
-    Shared senders(&network, 64, paths, shared, std::vector<uint64_t>(4, 256 << 10));
-    RunAll(&network, senders.all, 10'000 * kMs);
-    int64_t last = 0;
-    for (const Transfer* each : senders.all) {
-      ASSERT_TRUE(each->done()) << each->failure();
-      last = std::max(last, each->done_at());
+// How long the last of many senders takes, over what the shared link needs for all bytes.
+double Incast(int senders, int paths, uint64_t queue, uint64_t message) {
+  Network network(5);
+  LinkOptions link;
+  link.queue_bytes = queue;
+  Shared all(&network, senders, paths, link, std::vector<uint64_t>(4, message));
+  RunAll(&network, all.all, 10'000 * kMs);
+  int64_t last = 0;
+  for (const Transfer* each : all.all) {
+    EXPECT_TRUE(each->done()) << each->failure();
+    last = std::max(last, each->done_at());
+  }
+  const double ideal = senders * 4.0 * static_cast<double>(message) * 8 / link.bits_per_ns;
+  return static_cast<double>(last) / ideal;
+}
+
+TEST(Transfer, ManySendersToOne) {
+  for (const int senders : {8, 64, 256}) {
+    for (const int paths : {1, 4, 8}) {
+      for (const uint64_t message : {uint64_t{64} << 10, uint64_t{256} << 10}) {
+        if (senders == 256 && message > 100'000) continue;  // long
+        const double ratio = Incast(senders, paths, 1'000'000, message);
+        EXPECT_LT(ratio, 1.2) << senders << " senders, " << paths << " paths, " << message;
+      }
     }
-    const double ideal = 64 * 4 * (256 << 10) * 8 / shared.bits_per_ns;
-    EXPECT_LT(static_cast<double>(last), 2 * ideal) << paths;
+  }
+}
+
+// A queue that is shorter than a round trip of the link: what is lost takes a timeout.
+TEST(Transfer, ManySendersToOneThroughAShortQueue) {
+  for (const int paths : {1, 4, 8}) {
+    EXPECT_LT(Incast(64, paths, 100'000, 64 << 10), 3.5) << paths;
+    EXPECT_LT(Incast(64, paths, 100'000, 256 << 10), 2) << paths;
   }
 }
 
@@ -195,6 +224,43 @@ TEST(Transfer, FlowsShareALinkFairly) {
   }
   EXPECT_GT(sum * sum / (6 * squares), 0.9);                     // Jain's index; 1: all alike
   EXPECT_GT(8 * sum / (100.0 * kMs), 0.9 * shared.bits_per_ns);  // whole messages alone count
+}
+
+// One sender by CUBIC keeps a link busy whose queue is as long as its round trip.
+TEST(Transfer, CubicFillsALink) {
+  Network network(8);
+  LinkOptions link;
+  link.delay_ns = 50'000;
+  link.queue_bytes = 125'000;
+  Transfer::Options options;
+  options.routes = Paths(&network, 1, link);
+  options.messages.assign(200, 1 << 20);
+  options.sender.congestion.cubic = true;
+  Transfer transfer(&network, options);
+  RunAll(&network, {&transfer}, 2000 * kMs);
+  ASSERT_TRUE(transfer.done()) << transfer.failure();
+  EXPECT_GT(Goodput(transfer), 0.85 * 10 * 1408 / 1456);
+}
+
+// Beside flows that fill the queue, as TCP does, Swift gives way, and CUBIC gets its share.
+TEST(Transfer, CubicGetsItsShareBesideFlowsThatFillTheQueue) {
+  double share[2];
+  for (const bool cubic : {false, true}) {
+    Network network(9);
+    LinkOptions shared;
+    shared.delay_ns = 50'000;
+    shared.queue_bytes = 500'000;
+    Shared senders(&network, 4, 1, shared, std::vector<uint64_t>(2000, 1 << 20),
+                   [&](int sender) { return sender != 0 || cubic; });
+    for (Transfer* each : senders.all) each->Start();
+    while (network.now() < 150 * kMs && network.Step()) {
+    }
+    double sum = 0;
+    for (const Transfer* each : senders.all) sum += static_cast<double>(each->received_bytes());
+    share[cubic] = static_cast<double>(senders.all[0]->received_bytes()) / sum;
+  }
+  EXPECT_LT(share[false], 0.1);
+  EXPECT_GT(share[true], 0.15);
 }
 
 TEST(Transfer, EverythingAtOnceAndEveryByteIsThere) {
@@ -226,12 +292,18 @@ TEST(Transfer, EverythingAtOnceAndEveryByteIsThere) {
     }
     options.depth = 1 + static_cast<int>(random() % 32);
     options.group = 1 + static_cast<int>(random() % 8);
+    options.sender.congestion.cubic = random() % 4 == 0;
     options.post_late_ns = random() % 2 == 0 ? 0 : static_cast<int64_t>(random() % kMs);
     const int count = 5 + static_cast<int>(random() % 40);
     for (int message = 0; message < count; ++message) {
       const uint64_t sizes[] = {0, 1, random() % 100, random() % 5000, random() % 300'000};
       options.messages.push_back(sizes[random() % 5]);
     }
+    // Half of the receivers have a share of little credit.
+    CreditPool credit(9'000 + random() % 500'000);
+    std::deque<CreditShare> others;
+    for (int count = 0; count < 8; ++count) others.emplace_back(&credit).Set(true, true);
+    if (random() % 2 == 0) options.credit = &credit;
     if (options.depth * options.group > 32) options.depth = 32 / options.group;
     options.depth = std::max(options.depth, options.group);
     Transfer transfer(&network, options);

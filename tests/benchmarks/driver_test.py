@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.embedding import __main__ as main
-from benchmarks.embedding import driver, memory, process, random_line, report
+from benchmarks.embedding import driver, floor, memory, process, random_line, report
 
 
 def run(tmp_path: pathlib.Path, *arguments: str) -> dict:
@@ -63,6 +63,32 @@ def test_random_line_reads_every_line_it_is_asked_for():
     # Every byte of the array is 1.
     assert array.read(ids) == (50_001 * 0x0101010101010101) % 2**64
     array.close()
+
+
+@pytest.mark.parametrize("dim", [16, 12])  # of whole lines, and not
+def test_the_floor_moves_the_rows_it_is_asked_for(dim):
+    rows, batch = 300_000, 40_000  # large enough to go around the cache
+    table = floor.FloorTable(rows, dim, slots=0, threads=2)
+    random = np.random.default_rng(0)
+    ids = random.choice(rows, batch, replace=False).astype(np.int64)
+    values = random.random((batch, dim), np.float32)
+    out = np.zeros((batch, dim), np.float32)
+    table.upsert(ids, values)
+    table.lookup(ids, out)
+    table.close()
+    np.testing.assert_array_equal(out, values)
+
+
+def test_the_floor_of_adam_reads_and_writes_row_and_slots():
+    table = floor.FloorTable(100, 16, slots=2, threads=2)
+    ids = np.arange(10, 60, dtype=np.int64)
+    gradients = np.full((50, 16), 2, np.float32)
+    out = np.zeros((50, 16), np.float32)
+    for expected in (-2, -6):  # the momentum is 2, then 4
+        table.apply(ids, gradients)
+        table.lookup(ids, out)
+        assert (out == expected).all()
+    table.close()
 
 
 def test_the_page_must_have_its_marks():

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from benchmarks.embedding import claims, stats, workloads
+from benchmarks.embedding import claims, stats, terminal, workloads
 from benchmarks.embedding.cases import Case
 
 
@@ -66,6 +66,24 @@ def test_speed_is_judged_by_the_median_ratio(theirs, met):
     found = {f.peer: f for f in claims.findings(measured)}
     assert found["tfra"].met is met
     assert found["taco"].met is None
+
+
+@pytest.mark.parametrize(("seconds", "beyond"), [(1.0, True), (0.5, False)])
+def test_a_target_that_the_memory_work_misses_is_beyond_the_floor(seconds, beyond):
+    measured = result(LOOKUP, taco=rounds(2, 2), tfra=rounds(7, 7), floor=rounds(seconds, seconds))
+    (line,) = (f.to_json() for f in claims.findings(measured) if f.peer == "tfra")
+    assert line["met"] is False
+    assert terminal.beyond_floor(line) is beyond
+    tally = terminal.tally({"findings": [line]})
+    assert ("beyond the floor" in tally) is beyond
+
+
+def test_without_a_floor_no_target_is_beyond_it():
+    measured = result(LOOKUP, taco=rounds(2), tfra=rounds(7))
+    lines = [f.to_json() for f in claims.findings(measured)]
+    assert not any(terminal.beyond_floor(line) for line in lines)
+    del lines[-1]["floor"]  # results from before there was one
+    assert terminal.tally({"findings": lines}) == "0 of 1 targets met, 0 not measured"
 
 
 def test_what_was_not_measured_is_neither_met_nor_missed():

@@ -47,6 +47,9 @@ class Session {
   Properties properties_;
 };
 
+// Connects, puts 8 MiB under way, closes one side, polls the other for a while, closes that too.
+void CloseInFlight(Session* session, bool sender_first);
+
 struct Case {
   const char* name;
   const char* what;  // is checked

@@ -49,11 +49,11 @@ void TestOnce(Net* net, std::vector<void*>* requests) {
   if (done != 0) requests->erase(requests->begin());
 }
 
-// Posts all on both sides, tests a few times, closes one side, polls the other, closes that too.
-void CloseInFlight(const Subject& subject, bool sender_first) {
-  Session session(subject);
-  Net* net = session.net();
-  const Link link = session.Pair();
+}  // namespace
+
+void CloseInFlight(Session* session, bool sender_first) {
+  Net* net = session->net();
+  const Link link = session->Pair();
   std::vector<unsigned char> out(kBytes, 1), in(kInFlight * kBytes, 2);
   void* out_handle = nullptr;
   void* in_handle = nullptr;
@@ -86,12 +86,19 @@ void CloseInFlight(const Subject& subject, bool sender_first) {
     Expect(net->DeregMr(link.send, out_handle), "deregMr");
     Expect(net->CloseSend(link.send), "closeSend");
   }
+}
+
+namespace {
+
+void CloseFirst(const Subject& subject, bool sender) {
+  Session session(subject);
+  CloseInFlight(&session, sender);
   session.Run({OfSizes({1000})});
   session.End();
 }
 
-void CloseSender(const Subject& subject) { CloseInFlight(subject, true); }
-void CloseReceiver(const Subject& subject) { CloseInFlight(subject, false); }
+void CloseSender(const Subject& subject) { CloseFirst(subject, true); }
+void CloseReceiver(const Subject& subject) { CloseFirst(subject, false); }
 
 // What test has called done arrives, though the sender closes at once and the receiver is late.
 void SendThenClose(const Subject& subject) {

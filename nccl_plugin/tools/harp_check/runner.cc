@@ -27,6 +27,8 @@ namespace {
   _exit(kExitOk);
 }
 
+}  // namespace
+
 Outcome RunApart(const std::function<void()>& body, double seconds) {
   Board* board = NewBoard();
   Outcome outcome;
@@ -75,8 +77,6 @@ Outcome RunApart(const std::function<void()>& body, double seconds) {
   }
   return outcome;
 }
-
-}  // namespace
 
 const char* ToText(Verdict verdict) {
   switch (verdict) {

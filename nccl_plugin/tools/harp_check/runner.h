@@ -26,6 +26,10 @@ struct Outcome {
   bool Passed() const { return verdict == Verdict::kOk || verdict == Verdict::kSkipped; }
 };
 
+// Runs `body` in a process of its own, for so long at most. version, dev and name are the caller's
+// to set. Not while other threads of this process run.
+Outcome RunApart(const std::function<void()>& body, double seconds);
+
 // What one version has.
 struct Survey {
   bool found = false;
