@@ -9,6 +9,7 @@
 #include <mutex>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "nccl_plugin/abi/net.h"
 #include "nccl_plugin/abi/profile.h"
@@ -39,7 +40,7 @@ ncclResult_t Broken(const Connection& connection) {
   return Error(ncclRemoteError, "HARP: " + connection.failure());
 }
 
-bool Known(int dev) { return dev >= 0 && dev < Net::Get().devices(); }
+bool Known(int dev) { return Net::Get().Knows(dev); }
 
 ncclResult_t NoDevice(int dev) {
   return Error(ncclInvalidArgument, "HARP has " + std::to_string(Net::Get().devices()) +
@@ -100,15 +101,16 @@ template <typename T>
 void SetDeviceType(T*, ...) {}
 
 template <typename T>
-void SetVirtual(T* props, int dev, decltype(T::vProps)*) {
+void SetVirtual(T* props, int dev, const std::vector<int>& parts, decltype(T::vProps)*) {
   props->forceFlush = 0;
-  props->vProps.ndevs = 1;
+  props->vProps.ndevs = std::max(1, static_cast<int>(parts.size()));
   props->vProps.devs[0] = dev;
+  std::copy(parts.begin(), parts.end(), props->vProps.devs);
   props->maxP2pBytes = NCCL_MAX_NET_SIZE_BYTES;
   props->maxCollBytes = NCCL_MAX_NET_SIZE_BYTES;
 }
 template <typename T>
-void SetVirtual(T*, int, ...) {}
+void SetVirtual(T*, int, const std::vector<int>&, ...) {}
 
 template <typename T>
 void SetMultiRequest(T* props, decltype(T::maxMultiRequestSize)*) {
@@ -141,10 +143,20 @@ ncclResult_t GetProperties(int dev, T* props) {
   props->maxRecvs = Receiver::kMaxBuffers;
   SetRegIsGlobal(props, nullptr);
   SetDeviceType(props, nullptr);
-  SetVirtual(props, dev, nullptr);
+  SetVirtual(props, dev, device.parts, nullptr);
   SetMultiRequest(props, nullptr);
   SetRail(props, nullptr);
   return ncclSuccess;
+}
+
+// makeVDevice: of several interfaces one, which NCCL then uses in their place.
+template <typename T>
+ncclResult_t MakeVDevice(int* dev, T* props) {
+  std::string error;
+  constexpr int kMost = sizeof(props->devs) / sizeof(props->devs[0]);
+  const int count = std::clamp(props->ndevs, 0, kMost);
+  *dev = Net::Get().Merge({props->devs, props->devs + count}, &error);
+  return *dev < 0 ? Error(ncclInvalidArgument, "HARP: " + error) : ncclSuccess;
 }
 
 // listen, connect and accept.
@@ -341,26 +353,37 @@ const ncclNet_v8_t ncclNetPlugin_v8 = {
     CloseSend,     CloseRecv,   CloseListen, nullptr,       nullptr};
 
 const ncclNet_v9_t ncclNetPlugin_v9 = {
-    kName,         Init,        Devices,     GetProperties, Listen,        ConnectV7, AcceptV7,
-    RegMr<size_t>, RegMrDmaBuf, DeregMr,     IsendV9,       Irecv<size_t>, Iflush,    Test,
-    CloseSend,     CloseRecv,   CloseListen, nullptr,       nullptr,       nullptr};
+    kName,     Init,          Devices,       GetProperties, Listen,
+    ConnectV7, AcceptV7,      RegMr<size_t>, RegMrDmaBuf,   DeregMr,
+    IsendV9,   Irecv<size_t>, Iflush,        Test,          CloseSend,
+    CloseRecv, CloseListen,   nullptr,       nullptr,       MakeVDevice<ncclNetVDeviceProps_v9_t>};
 
-const ncclNet_v10_t ncclNetPlugin_v10 = {
-    kName,         InitWithProfiler, Devices,     GetProperties, Listen,   ConnectV10, AcceptV7,
-    RegMr<size_t>, RegMrDmaBuf,      DeregMr,     IsendV10,      IrecvV10, Iflush,     Test,
-    CloseSend,     CloseRecv,        CloseListen, nullptr,       nullptr,  nullptr};
+const ncclNet_v10_t ncclNetPlugin_v10 = {kName,       InitWithProfiler,
+                                         Devices,     GetProperties,
+                                         Listen,      ConnectV10,
+                                         AcceptV7,    RegMr<size_t>,
+                                         RegMrDmaBuf, DeregMr,
+                                         IsendV10,    IrecvV10,
+                                         Iflush,      Test,
+                                         CloseSend,   CloseRecv,
+                                         CloseListen, nullptr,
+                                         nullptr,     MakeVDevice<ncclNetVDeviceProps_v10_t>};
 
 const ncclNet_v11_t ncclNetPlugin_v11 = {
-    kName,    InitContext,   Devices,     GetProperties, ListenContext, ConnectContext,
-    AcceptV7, RegMr<size_t>, RegMrDmaBuf, DeregMr,       IsendV10,      IrecvV10,
-    Iflush,   Test,          CloseSend,   CloseRecv,     CloseListen,   nullptr,
-    nullptr,  nullptr,       Finalize,    SetNetAttr};
+    kName,         InitContext,    Devices,   GetProperties,
+    ListenContext, ConnectContext, AcceptV7,  RegMr<size_t>,
+    RegMrDmaBuf,   DeregMr,        IsendV10,  IrecvV10,
+    Iflush,        Test,           CloseSend, CloseRecv,
+    CloseListen,   nullptr,        nullptr,   MakeVDevice<ncclNetVDeviceProps_v11_t>,
+    Finalize,      SetNetAttr};
 
 const ncclNet_v12_t ncclNetPlugin_v12 = {
-    kName,    InitContext,   Devices,     GetProperties, ListenContext, ConnectContext,
-    AcceptV7, RegMr<size_t>, RegMrDmaBuf, DeregMr,       IsendV10,      IrecvV10,
-    Iflush,   Test,          CloseSend,   CloseRecv,     CloseListen,   nullptr,
-    nullptr,  nullptr,       Finalize,    SetNetAttr};
+    kName,         InitContext,    Devices,   GetProperties,
+    ListenContext, ConnectContext, AcceptV7,  RegMr<size_t>,
+    RegMrDmaBuf,   DeregMr,        IsendV10,  IrecvV10,
+    Iflush,        Test,           CloseSend, CloseRecv,
+    CloseListen,   nullptr,        nullptr,   MakeVDevice<ncclNetVDeviceProps_v12_t>,
+    Finalize,      SetNetAttr};
 
 }  // extern "C"
 

@@ -20,39 +20,79 @@ bool Connection::Move(int64_t now) {
   return true;
 }
 
-void Connection::MoveLocked(int64_t now) {
+bool Connection::MoveIfFree() {
+  Hold hold(&held_);
+  return hold && MoveLocked(Now());
+}
+
+bool Connection::MoveLocked(int64_t now) {
   moved_at_.store(now, std::memory_order_relaxed);
-  if (state_ == State::kFailed) return;
-  Receive(now);
+  if (state_ == State::kFailed) return false;
+  bool any = ring_ != nullptr && TakeCommands(now);
+  any |= Receive(now);
   OnTime(now);
   while (state_ != State::kFailed && Flush()) {
     flushed_ = 0;
     // Packets say when they were sent: a batch takes as long as a round trip may.
     emitted_ = Poll(Now(), emissions_.data(), emissions_.size());
     if (emitted_ == 0) break;
+    any = true;
   }
+  if (ring_ != nullptr) any |= TellDone();
   deadline_.store(Deadline(), std::memory_order_relaxed);
   if (description_wanted_.load(std::memory_order_relaxed)) {
     const std::lock_guard<std::mutex> lock(description_mutex_);
     description_ = Description();
     description_wanted_.store(false, std::memory_order_relaxed);
   }
+  return any;
 }
 
-void Connection::Receive(int64_t now) {
+bool Connection::TakeCommands(int64_t now) {
+  bool any = false;
+  Command command;
+  // A connection that is not open yet has no requests, and one has never more than there is room
+  // for.
+  while (ring_->Pop(&command)) {
+    any = true;
+    if (!Begin(command, now)) Fail("more requests than there is room for");
+    under_way_[under_way_count_++] = command.request;
+  }
+  return any;
+}
+
+bool Connection::TellDone() {
+  size_t left = 0;
+  for (size_t index = 0; index < under_way_count_; ++index) {
+    Request* const request = under_way_[index];
+    if (Finished(request, request->sizes.data())) {
+      request->done.store(true, std::memory_order_release);
+    } else {
+      under_way_[left++] = request;
+    }
+  }
+  const bool any = left != under_way_count_;
+  under_way_count_ = left;
+  return any;
+}
+
+bool Connection::Receive(int64_t now) {
   PacketIo::Incoming incoming[kBatch];
+  bool any = false;
   // So many turns at most: what comes faster than it is read must not keep others from their turn.
   for (int turn = 0; turn < 4; ++turn) {
     const size_t count = io_->Receive(incoming, kBatch);
+    any |= count != 0;
     for (size_t index = 0; index < count; ++index) {
       Packet packet;
       const PacketIo::Incoming& each = incoming[index];
       if (ParsePacket(each.bytes, each.size, !checksum_, &packet) != ParseResult::kOk) continue;
-      Take(packet, each.from, now - each.waited_ns, now);
-      if (state_ == State::kFailed) return;
+      Take(packet, each.from, each.path, now - each.waited_ns, now);
+      if (state_ == State::kFailed) return any;
     }
-    if (count < kBatch) return;
+    if (count < kBatch) break;
   }
+  return any;
 }
 
 bool Connection::Flush() {
@@ -103,6 +143,7 @@ std::string Connection::Description() const {
   };
   add("packets_sent", io.packets_sent);
   add("packets_received", io.packets_received);
+  add("packets_refused", io.refused);
   add("send_calls", io.send_calls);
   add("receive_calls", io.receive_calls);
   add("copied_bytes", io.copied_bytes);
@@ -120,13 +161,38 @@ Request* Connection::NewRequest() {
   const auto free = std::find_if(requests_.begin(), requests_.end(),
                                  [](const Request& each) { return !each.used; });
   if (free == requests_.end()) return nullptr;
-  *free = Request();
-  free->used = true;
-  free->connection = this;
+  free->Take(this);
   return &*free;
 }
 
+Request* Connection::Ask(Command* command) {
+  if (ring_ != nullptr) {
+    if (state() != State::kOpen) return nullptr;
+    command->request = NewRequest();
+    if (command->request == nullptr) return nullptr;
+    command->request->count = command->count;
+    ring_->Push(*command);  // it has room for all requests
+    return command->request;
+  }
+  Hold hold(&held_);
+  if (!hold || state_ != State::kOpen) return nullptr;
+  command->request = NewRequest();
+  if (command->request == nullptr) return nullptr;
+  command->request->count = command->count;
+  const int64_t now = Now();
+  const bool begun = Begin(*command, now);
+  if (!begun) command->request->used = false;
+  MoveLocked(now);
+  return begun ? command->request : nullptr;
+}
+
 bool Connection::Test(Request* request, uint64_t* sizes) {
+  if (ring_ != nullptr) {
+    if (!request->done.load(std::memory_order_acquire)) return false;
+    std::copy_n(request->sizes.begin(), request->count, sizes);
+    request->used = false;
+    return true;
+  }
   Hold hold(&held_);
   if (!hold) return false;
   if (!Finished(request, sizes)) {

@@ -3,6 +3,9 @@
 // Whoever asks for something (isend, irecv, test) moves the connection on: reads what came, writes
 // what is due. When nobody asks for a while the helper thread does, so that a peer gets its
 // acknowledgements. Both take a lock that nobody waits for: who does not get it comes again.
+//
+// With an engine (engines.h) the user's thread takes no part: requests go to the engine through a
+// ring, and each tells by a flag of its own that it is done.
 #ifndef NCCL_PLUGIN_ENGINE_CONNECTION_H_
 #define NCCL_PLUGIN_ENGINE_CONNECTION_H_
 
@@ -13,22 +16,45 @@
 #include <mutex>
 #include <string>
 
+#include "nccl_plugin/engine/ring.h"
 #include "nccl_plugin/io/packet_io.h"
 #include "nccl_plugin/protocol/emission.h"
 #include "nccl_plugin/protocol/packet.h"
+#include "nccl_plugin/protocol/receiver.h"
 
 namespace taco {
 namespace harp {
 
 class Connection;
 
-struct Request {
+struct alignas(kCacheLine) Request {
+  // The user's side.
   Connection* connection = nullptr;
-  uint64_t number = 0;  // of the message, or of the group of buffers
-  int count = 0;        // of messages
-  uint64_t size = 0;    // of a sent message
+  int count = 0;  // of messages
   bool used = false;
   std::array<void*, 8> events = {};  // of whoever watches the request's messages
+
+  // Of whoever moves the connection.
+  alignas(kCacheLine) uint64_t number = 0;  // of the message, or of the group of buffers
+  uint64_t size = 0;                        // of a sent message
+  std::array<uint64_t, Receiver::kMaxBuffers> sizes = {};  // with an engine: once it is done
+  std::atomic<bool> done{false};                           // with an engine
+
+  void Take(Connection* by) {
+    connection = by;
+    used = true;
+    count = 0;
+    events = {};
+    number = size = 0;
+    done.store(false, std::memory_order_relaxed);
+  }
+};
+
+// What a user asks for: that a message be sent, or put into one of some buffers.
+struct Command {
+  Request* request = nullptr;
+  int count = 0;  // of buffers
+  std::array<Receiver::Buffer, Receiver::kMaxBuffers> buffers;
 };
 
 class Connection {
@@ -49,11 +75,16 @@ class Connection {
   int64_t moved_at() const { return moved_at_.load(std::memory_order_relaxed); }
   PacketIo& io() { return *io_; }
 
+  // From now on an engine moves it. Before any request.
+  void UseEngine() { ring_ = std::make_unique<Ring<Command, kMaxRequests>>(); }
+
   // Moves it on. Returns false, having done nothing, while another thread does.
   bool Move(int64_t now);
+  // The same, now. Returns whether anything was to be done.
+  bool MoveIfFree();
 
   // Whether a request is done; `sizes` gets the true bytes of each message. Done requests are given
-  // back. Moves the connection on if it is not.
+  // back. Moves the connection on if it is not, unless an engine does.
   bool Test(Request* request, uint64_t* sizes);
 
   // When Move may have something to do although nothing comes. Any thread.
@@ -86,21 +117,24 @@ class Connection {
     std::atomic<bool>* held_;
     bool got_;
   };
-  Hold HoldIt() { return Hold(&held_); }
 
-  virtual void Take(const Packet& packet, const Endpoint& from, int64_t arrived, int64_t now) = 0;
+  // `path`: of ours, on which it came in.
+  virtual void Take(const Packet& packet, const Endpoint& from, uint16_t path, int64_t arrived,
+                    int64_t now) = 0;
   virtual void OnTime(int64_t now) = 0;
   virtual int64_t Deadline() const = 0;
   // Packets to be sent, and where those of a path go.
   virtual size_t Poll(int64_t now, Emission* out, size_t most) = 0;
   virtual const Endpoint& Peer(uint16_t path) const = 0;
   virtual uint16_t SourcePath(uint16_t path) const = 0;
+  // Gives the protocol what was asked for; false: there is no room.
+  virtual bool Begin(const Command& command, int64_t now) = 0;
   virtual bool Finished(Request* request, uint64_t* sizes) = 0;
   virtual std::string Fields() const = 0;
 
-  Request* NewRequest();
+  // Has the command's work begun; null: not now.
+  Request* Ask(Command* command);
   void Fail(const std::string& why);
-  void MoveLocked(int64_t now);
   void SendNow(const uint8_t* bytes, size_t size, uint16_t path, const Endpoint& to);
 
   const uint64_t number_;  // by which the peer names this end
@@ -113,11 +147,18 @@ class Connection {
  private:
   static constexpr size_t kBatch = 64;
 
-  void Receive(int64_t now);
+  Request* NewRequest();
+  bool MoveLocked(int64_t now);  // whether anything was to be done
+  bool TakeCommands(int64_t now);
+  bool TellDone();
+  bool Receive(int64_t now);
   bool Flush();
   std::string Description() const;
 
   std::array<Request, kMaxRequests> requests_;
+  std::unique_ptr<Ring<Command, kMaxRequests>> ring_;  // null: there is no engine
+  std::array<Request*, kMaxRequests> under_way_;       // with an engine
+  size_t under_way_count_ = 0;
   std::array<Emission, kBatch> emissions_;  // written, and not all sent
   size_t emitted_ = 0, flushed_ = 0;
   std::atomic<int64_t> moved_at_{0};

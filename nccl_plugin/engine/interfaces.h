@@ -15,6 +15,7 @@ struct Interface {
   std::string pci_path;  // below /sys; empty for a virtual one
   int speed_mbps = 10000;
   uint64_t guid = 0;
+  std::vector<int> parts;  // devices of which NCCL made this one; empty: none, it is one itself
 };
 
 // Those that are up, have an address and are asked for. `wanted` is as Settings::interfaces; empty:

@@ -10,6 +10,7 @@
 
 #include "nccl_plugin/engine/clock.h"
 #include "nccl_plugin/engine/statistics.h"
+#include "nccl_plugin/io/aead.h"
 #include "nccl_plugin/io/udp.h"
 
 namespace taco {
@@ -48,9 +49,17 @@ int Net::Init(Log log) {
   if (users_++ != 0) return devices();
   settings_ = ReadSettings(Environment);
   for (const std::string& problem : settings_.problems) Warn(problem);
+  if (!settings_.key_problem.empty()) {
+    Warn(settings_.key_problem + "; HARP makes no connection without it");
+  }
   std::string error;
   if (!ParseFaults(settings_.faults, &faults_, &error)) Warn("HARP_FAULTS: " + error);
   if (!interfaces_.empty()) former_.push_back(std::move(interfaces_));
+  {
+    const std::lock_guard<std::mutex> of_merged(merged_mutex_);
+    if (!merged_.empty()) former_merged_.push_back(std::move(merged_));
+    merged_.clear();
+  }
   interfaces_ = FindInterfaces(settings_.interfaces);
   const auto fails = [&](const Interface& interface) {
     UdpOptions options;
@@ -73,6 +82,7 @@ int Net::Init(Log log) {
          "; NCCL goes on with its own transport (HARP_IFACE names interfaces)");
     return 0;
   }
+  engines_.Resize(settings_.engines);
   if (!settings_.stats.empty()) {
     auto statistics = std::make_unique<Statistics>();
     if (statistics->Open(StatisticsFile(settings_.stats), settings_.stats_seconds, &error)) {
@@ -97,6 +107,7 @@ void Net::Finalize() {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (users_ == 0 || --users_ != 0) return;
   helper_.Stop(kStopWait);
+  engines_.Stop();
 }
 
 void Net::Warn(const std::string& text) const {
@@ -116,25 +127,83 @@ uint64_t Net::Random() {
 }
 
 std::unique_ptr<PacketIo> Net::Open(int device, int paths, std::string* error) {
+  if (!settings_.key_problem.empty()) {
+    *error = settings_.key_problem;
+    return nullptr;
+  }
+  const std::vector<int> parts = Parts(device);
   UdpOptions options;
-  options.address = interfaces_[device].address;
-  options.interface = interfaces_[device].name;
-  options.paths = static_cast<uint16_t>(paths);
+  options.address = interfaces_[parts[0]].address;
+  options.interface = interfaces_[parts[0]].name;
+  for (size_t part = 1; part < parts.size(); ++part) {
+    options.others.push_back({interfaces_[parts[part]].address, interfaces_[parts[part]].name});
+  }
+  const int most = static_cast<int>(kMaxPaths / parts.size());
+  options.paths = static_cast<uint16_t>(std::min(paths, most) * static_cast<int>(parts.size()));
   options.send_segmentation = options.receive_segmentation = settings_.segmentation;
   options.send_bytes = settings_.socket_bytes;
   options.receive_bytes = settings_.socket_bytes;
   std::unique_ptr<PacketIo> io = OpenUdp(options, error);
-  if (io == nullptr || !faults_.any()) return io;
+  if (io == nullptr) return io;
   Faults faults = faults_;
   faults.seed += ++opened_;  // not the same packets of all connections
-  return WithFaults(std::move(io), faults);
+  io = WithFaults(std::move(io), faults);
+  return settings_.key ? WithAead(std::move(io), *settings_.key, error) : std::move(io);
+}
+
+bool Net::Knows(int device) const {
+  const std::lock_guard<std::mutex> lock(merged_mutex_);
+  return device >= 0 && device < devices() + static_cast<int>(merged_.size());
+}
+
+const Interface& Net::device(int index) const {
+  if (index < devices()) return interfaces_[index];
+  const std::lock_guard<std::mutex> lock(merged_mutex_);
+  return merged_[index - devices()];
+}
+
+std::vector<int> Net::Parts(int index) const {
+  const std::vector<int>& parts = device(index).parts;
+  return parts.empty() ? std::vector<int>{index} : parts;
+}
+
+int Net::Merge(const std::vector<int>& parts, std::string* error) {
+  if (parts.empty() || parts.size() > kMaxPlaces) {
+    *error = std::to_string(parts.size()) + " devices cannot be merged; 1 to " +
+             std::to_string(kMaxPlaces) + " can";
+    return -1;
+  }
+  std::string name;
+  int speed = 0;
+  for (const int part : parts) {
+    if (part < 0 || part >= devices() || std::count(parts.begin(), parts.end(), part) != 1) {
+      *error = "device " + std::to_string(part) + " is not one of the " +
+               std::to_string(devices()) + " interfaces, or comes twice";
+      return -1;
+    }
+    name += (name.empty() ? "" : "+") + interfaces_[part].name;
+    speed += interfaces_[part].speed_mbps;
+  }
+  if (parts.size() == 1) return parts[0];
+  const std::lock_guard<std::mutex> lock(merged_mutex_);
+  const auto known = std::find_if(merged_.begin(), merged_.end(),
+                                  [&](const Interface& each) { return each.parts == parts; });
+  const auto index = static_cast<int>(known - merged_.begin());
+  if (known == merged_.end()) {
+    Interface made = interfaces_[parts[0]];
+    made.name = name;
+    made.speed_mbps = speed;
+    made.parts = parts;
+    merged_.push_back(made);
+  }
+  return devices() + index;
 }
 
 Listener* Net::Listen(int device, Handle* handle) {
   std::string error;
   std::unique_ptr<PacketIo> io = Open(device, 1, &error);
   if (io == nullptr) {
-    Warn("HARP cannot listen on " + interfaces_[device].name + ": " + error);
+    Warn("HARP cannot listen on " + this->device(device).name + ": " + error);
     return nullptr;
   }
   *handle = Handle();
@@ -151,7 +220,7 @@ Listener* Net::Listen(int device, Handle* handle) {
   }
   auto listener = std::make_unique<Listener>(
       std::move(io), [this, device](std::string* why) { return Open(device, 1, why); },
-      handle->secret, settings_, credit_[device], [this] { return Random(); });
+      handle->secret, settings_, credit_[Parts(device)[0]], [this] { return Random(); });
   helper_.Add(listener.get());
   return listener.release();
 }
@@ -173,7 +242,7 @@ SendConnection* Net::Connect(int device, Handle* handle, bool* failed) {
     std::string error;
     std::unique_ptr<PacketIo> io = Open(device, settings_.paths, &error);
     if (io == nullptr) {
-      Warn("HARP cannot connect on " + interfaces_[device].name + ": " + error);
+      Warn("HARP cannot connect on " + this->device(device).name + ": " + error);
       return nullptr;
     }
     Endpoint listener;
@@ -182,9 +251,10 @@ SendConnection* Net::Connect(int device, Handle* handle, bool* failed) {
     listener.family = static_cast<Family>(handle->family);
     // The scope of a link-local address is this machine's own matter.
     listener.scope = io->local(0).scope;
-    handle->attempt = new SendConnection(std::move(io), listener, handle->secret, Random(),
-                                         ProcessName(), settings_, Now());
-    helper_.Add(handle->attempt);
+    handle->attempt =
+        new SendConnection(std::move(io), listener, handle->secret, Random(), ProcessName(),
+                           settings_, Now(), static_cast<int>(Parts(device).size()));
+    Begin(handle->attempt);
   }
   SendConnection* connection = handle->attempt;
   connection->Move(Now());
@@ -192,7 +262,7 @@ SendConnection* Net::Connect(int device, Handle* handle, bool* failed) {
   if (*failed) {
     Warn("HARP cannot connect: " + connection->failure());
     handle->attempt = nullptr;
-    helper_.Remove(connection);
+    End(connection);
     delete connection;
     return nullptr;
   }
@@ -205,18 +275,31 @@ ReceiveConnection* Net::Accept(Listener* listener) {
   listener->Move(Now());
   std::unique_ptr<ReceiveConnection> connection = listener->Accept();
   if (connection == nullptr) return nullptr;
-  helper_.Add(connection.get());
+  Begin(connection.get());
   return connection.release();
 }
 
-void Net::Close(SendConnection* connection) {
+void Net::Begin(Connection* connection) {
+  if (engines_.any()) {
+    connection->UseEngine();
+    engines_.Add(connection);
+  }
+  helper_.Add(connection);
+}
+
+void Net::End(Connection* connection) {
+  engines_.Remove(connection);
   helper_.Remove(connection);
+}
+
+void Net::Close(SendConnection* connection) {
+  End(connection);
   connection->SendClose("");
   delete connection;
 }
 
 void Net::Close(ReceiveConnection* connection) {
-  helper_.Remove(connection);
+  End(connection);
   std::unique_ptr<ReceiveConnection> mine(connection);
   if (mine->unfinished()) {
     mine->SendClose("its user has closed it with receives under way");

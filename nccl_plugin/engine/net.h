@@ -6,11 +6,13 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
+#include "nccl_plugin/engine/engines.h"
 #include "nccl_plugin/engine/helper.h"
 #include "nccl_plugin/engine/interfaces.h"
 #include "nccl_plugin/engine/listener.h"
@@ -50,8 +52,15 @@ class Net {
   // The last one of as many as Init was called ends the helper thread.
   void Finalize();
 
+  // Those that were found. Those that NCCL made of them come behind.
   int devices() const { return static_cast<int>(interfaces_.size()); }
-  const Interface& device(int index) const { return interfaces_[index]; }
+  bool Knows(int device) const;
+  const Interface& device(int index) const;  // stays where it is
+
+  // One of several, at most kMaxPlaces: a connection's paths take turns over them. Of one device:
+  // itself. The same one for the same parts. -1, and `error`: they cannot be merged.
+  int Merge(const std::vector<int>& devices, std::string* error);
+
   const Settings& settings() const { return settings_; }
 
   // Null: it failed, and the log says why.
@@ -70,8 +79,14 @@ class Net {
  private:
   Net() = default;
 
+  // So many paths for each interface that the device is made of.
   std::unique_ptr<PacketIo> Open(int device, int paths, std::string* error);
+  // The devices that a device is made of.
+  std::vector<int> Parts(int device) const;
   uint64_t Random();
+  void Begin(Connection* connection);
+  // From its return on no other thread touches it.
+  void End(Connection* connection);
 
   std::mutex mutex_;
   Log log_ = nullptr;
@@ -80,10 +95,14 @@ class Net {
   Faults faults_;
   std::atomic<uint64_t> opened_{0};
   std::vector<Interface> interfaces_;
+  mutable std::mutex merged_mutex_;
+  std::deque<Interface> merged_;
   std::vector<std::shared_ptr<CreditPool>> credit_;  // of each
   // Of former times: NCCL may have kept the names.
   std::vector<std::vector<Interface>> former_;
+  std::vector<std::deque<Interface>> former_merged_;
   Helper helper_;
+  Engines engines_;
 };
 
 }  // namespace harp

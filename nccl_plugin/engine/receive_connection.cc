@@ -42,7 +42,10 @@ ReceiveConnection::ReceiveConnection(std::unique_ptr<PacketIo> io, const Hello& 
   welcome.features = checksum_ ? kFeatureChecksum : kFeatureNone;
   const auto most = static_cast<uint32_t>(io_->max_packet() - kDataHeaderBytes);
   welcome.chunk_bytes = std::min(hello.chunk_bytes, most);
-  welcome.port = io_->local(0).port;
+  for (uint16_t path = 0; path < io_->paths(); ++path) {
+    const Endpoint local = io_->local(path);
+    welcome.places.push_back({static_cast<uint8_t>(local.family), local.address, local.port});
+  }
   welcome_.resize(kHeaderBytes + kMaxControlBytes);
   welcome_.resize(WriteWelcome(number, welcome, welcome_.data()));
   next_welcome_ = now + kFirstWelcome;
@@ -50,8 +53,8 @@ ReceiveConnection::ReceiveConnection(std::unique_ptr<PacketIo> io, const Hello& 
   state_ = State::kOpen;
 }
 
-void ReceiveConnection::Take(const Packet& packet, const Endpoint& from, int64_t arrived,
-                             int64_t now) {
+void ReceiveConnection::Take(const Packet& packet, const Endpoint& from, uint16_t path,
+                             int64_t arrived, int64_t now) {
   if (packet.header.connection != number_) return;
   heard_ = now;
   next_welcome_ = kNever;
@@ -59,6 +62,7 @@ void ReceiveConnection::Take(const Packet& packet, const Endpoint& from, int64_t
   switch (packet.header.type) {
     case PacketType::kData:
       from_ = from;
+      from_path_ = path;
       receiver_.OnData(packet, arrived, now);
       if (!receiver_.failure().empty()) {
         SendClose(receiver_.failure());
@@ -67,6 +71,7 @@ void ReceiveConnection::Take(const Packet& packet, const Endpoint& from, int64_t
       break;
     case PacketType::kProbe:
       from_ = from;
+      from_path_ = path;
       receiver_.OnProbe(packet, arrived, now);
       break;
     case PacketType::kClose:
@@ -84,7 +89,7 @@ void ReceiveConnection::Take(const Packet& packet, const Endpoint& from, int64_t
 
 void ReceiveConnection::OnTime(int64_t now) {
   if (now >= next_welcome_) {
-    SendNow(welcome_.data(), welcome_.size(), 0, from_);
+    SendNow(welcome_.data(), welcome_.size(), from_path_, from_);
     next_welcome_ =
         now < last_welcome_ ? now + (kFirstWelcome << std::min(++welcomes_, 4)) : kNever;
   }
@@ -100,21 +105,19 @@ size_t ReceiveConnection::Poll(int64_t now, Emission* out, size_t most) {
 }
 
 Request* ReceiveConnection::Post(const Receiver::Buffer* buffers, int count) {
-  Hold hold = HoldIt();
-  if (!hold || state_ != State::kOpen) return nullptr;
-  Request* request = NewRequest();
-  if (request == nullptr) return nullptr;
-  const int64_t now = Now();
-  if (!receiver_.Post(buffers, count, &request->number)) {
-    request->used = false;
-    MoveLocked(now);
-    return nullptr;
+  Command command;
+  command.count = count;
+  std::copy_n(buffers, count, command.buffers.begin());
+  return Ask(&command);
+}
+
+bool ReceiveConnection::Begin(const Command& command, int64_t now) {
+  if (!receiver_.Post(command.buffers.data(), command.count, &command.request->number)) {
+    return false;
   }
-  request->count = count;
   if (outstanding_++ == 0) heard_ = now;
   if (closed_) Fail("the sender " + name_ + " has closed");
-  MoveLocked(now);
-  return request;
+  return true;
 }
 
 bool ReceiveConnection::Finished(Request* request, uint64_t* sizes) {

@@ -35,12 +35,14 @@ class ReceiveConnection : public Connection {
   void BeginLingering(int64_t now) { linger_until_ = now + kLinger; }
 
  protected:
-  void Take(const Packet& packet, const Endpoint& from, int64_t arrived, int64_t now) override;
+  void Take(const Packet& packet, const Endpoint& from, uint16_t path, int64_t arrived,
+            int64_t now) override;
   void OnTime(int64_t now) override;
   int64_t Deadline() const override;
   size_t Poll(int64_t now, Emission* out, size_t most) override;
   const Endpoint& Peer(uint16_t) const override { return from_; }
-  uint16_t SourcePath(uint16_t) const override { return 0; }
+  uint16_t SourcePath(uint16_t) const override { return from_path_; }
+  bool Begin(const Command& command, int64_t now) override;
   bool Finished(Request* request, uint64_t* sizes) override;
   std::string Fields() const override;
 
@@ -56,6 +58,7 @@ class ReceiveConnection : public Connection {
   // Where a packet came from last: acknowledgements of all paths go there, so that a sender finds
   // them together. Packets take turns on the paths, and so do the ways back.
   Endpoint from_;
+  uint16_t from_path_ = 0;  // of ours: the interface by which the sender can be reached
   const std::shared_ptr<CreditPool> credit_;
   Receiver receiver_;
   int outstanding_ = 0;  // requests

@@ -28,12 +28,14 @@ int64_t Nanoseconds(double seconds) { return static_cast<int64_t>(seconds * 1e9)
 
 SendConnection::SendConnection(std::unique_ptr<PacketIo> io, const Endpoint& listener,
                                const Secret& secret, uint64_t number, const std::string& name,
-                               const Settings& settings, int64_t now)
+                               const Settings& settings, int64_t now, int interfaces)
     : Connection(std::move(io), number),
       settings_(settings),
       name_(name),
       secret_(secret),
+      interfaces_(interfaces),
       peer_(listener),
+      peers_(io_->paths(), listener),
       began_(now),
       next_hello_(now) {}
 
@@ -41,8 +43,8 @@ void SendConnection::Greet(int64_t now) {
   if (now - began_ > Nanoseconds(settings_.connect_seconds)) {
     Fail("no answer from the listener at " + ToText(peer_) + " in " +
          std::to_string((now - began_) / 1'000'000) +
-         " ms: is its process alive, and does a firewall let UDP through? "
-         "(HARP_CONNECT_SECONDS sets how long to wait)");
+         " ms: is its process alive, does a firewall let UDP through, and is HARP_KEY the same on "
+         "both sides? (HARP_CONNECT_SECONDS sets how long to wait)");
     return;
   }
   Hello hello;
@@ -53,20 +55,31 @@ void SendConnection::Greet(int64_t now) {
   const size_t size = HelloBytes(io_->max_packet(), hellos_);
   hello.chunk_bytes = static_cast<uint32_t>(size - kDataHeaderBytes);
   std::vector<uint8_t> datagram(std::max(size, kHeaderBytes + kMaxControlBytes));
+  // The listener's address is of the other side's first interface, as these paths are of ours.
+  const auto path = static_cast<uint16_t>(hellos_ * interfaces_ % io_->paths());
   const size_t written = WriteHello(number_, hello, size, datagram.data());
-  SendNow(datagram.data(), written, static_cast<uint16_t>(hellos_ % io_->paths()), peer_);
+  SendNow(datagram.data(), written, path, peer_);
   next_hello_ = now + std::min(kFirstHello << std::min(hellos_, 6), kLastHello);
   ++hellos_;
 }
 
 void SendConnection::Open(const Welcome& welcome, uint64_t peer_number) {
   const uint32_t most = static_cast<uint32_t>(io_->max_packet() - kDataHeaderBytes);
-  if (welcome.chunk_bytes == 0 || welcome.chunk_bytes > most || welcome.port == 0) {
+  if (welcome.chunk_bytes == 0 || welcome.chunk_bytes > most) {
     Fail("the listener at " + ToText(peer_) + " answered what makes no sense");
     return;
   }
   peer_number_ = peer_number;
-  peer_.port = welcome.port;
+  for (size_t path = 0; path < peers_.size(); ++path) {
+    const Welcome::Place& place = welcome.places[path % welcome.places.size()];
+    Endpoint& peer = peers_[path];
+    peer.family = static_cast<Family>(place.family);
+    peer.address = place.address;
+    peer.port = place.port;
+    // The scope of a link-local address is this machine's own matter.
+    peer.scope = io_->local(static_cast<uint16_t>(path)).scope;
+  }
+  peer_ = peers_[0];
   SenderOptions options;
   options.paths = io_->paths();
   options.chunk_bytes = welcome.chunk_bytes;
@@ -85,7 +98,8 @@ void SendConnection::Open(const Welcome& welcome, uint64_t peer_number) {
   state_ = State::kOpen;
 }
 
-void SendConnection::Take(const Packet& packet, const Endpoint&, int64_t arrived, int64_t now) {
+void SendConnection::Take(const Packet& packet, const Endpoint&, uint16_t, int64_t arrived,
+                          int64_t now) {
   if (state_ == State::kGreeting) {
     Welcome welcome;
     Refuse refuse;
@@ -123,19 +137,16 @@ size_t SendConnection::Poll(int64_t now, Emission* out, size_t most) {
 }
 
 Request* SendConnection::Send(const void* bytes, uint64_t size, int tag) {
-  Hold hold = HoldIt();
-  if (!hold || state_ != State::kOpen) return nullptr;
-  Request* request = NewRequest();
-  if (request == nullptr) return nullptr;
-  if (!sender_->Send(bytes, size, tag, &request->number)) {
-    request->used = false;
-    MoveLocked(Now());
-    return nullptr;
-  }
-  request->count = 1;
-  request->size = size;
-  MoveLocked(Now());
-  return request;
+  Command command;
+  command.count = 1;
+  command.buffers[0] = {const_cast<void*>(bytes), size, tag};  // they are read alone
+  return Ask(&command);
+}
+
+bool SendConnection::Begin(const Command& command, int64_t) {
+  const Receiver::Buffer& message = command.buffers[0];
+  command.request->size = message.size;
+  return sender_->Send(message.bytes, message.size, message.tag, &command.request->number);
 }
 
 bool SendConnection::Finished(Request* request, uint64_t* sizes) {

@@ -3,6 +3,9 @@
 #include <cerrno>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <iterator>
 #include <sstream>
 
 namespace taco {
@@ -26,6 +29,35 @@ void Number(const char* (*get)(const char*), const char* name, double least, dou
     return;
   }
   *value = static_cast<T>(number);
+}
+
+// A key that cannot be had must not mean that nothing is encrypted: `problem` then says why.
+void ReadKey(const char* (*get)(const char*), std::optional<AeadKey>* key, std::string* problem) {
+  const auto given = [&](const char* name) {
+    const char* value = get(name);
+    return value != nullptr && *value != 0 ? value : nullptr;
+  };
+  const char* const text = given("HARP_KEY");
+  const char* const file = given("HARP_KEY_FILE");
+  if (text == nullptr && file == nullptr) return;
+  std::string digits;
+  std::string where = "HARP_KEY";
+  if (text != nullptr) {
+    digits = text;
+  } else {
+    where = std::string("HARP_KEY_FILE=") + file;
+    std::ifstream stream(file);
+    if (!stream) {
+      *problem = where + " cannot be read: " + std::strerror(errno);
+      return;
+    }
+    digits.assign(std::istreambuf_iterator<char>(stream), {});
+  }
+  *key = ParseAeadKey(digits);
+  if (!*key) {
+    *problem =
+        where + " holds no key: 64 hexadecimal digits are wanted, as `openssl rand -hex 32` gives";
+  }
 }
 
 }  // namespace
@@ -56,13 +88,15 @@ Settings ReadSettings(const char* (*get)(const char* name)) {
   if (const char* stats = get("HARP_STATS"); stats != nullptr) settings.stats = stats;
   std::vector<std::string>* problems = &settings.problems;
   Number(get, "HARP_PATHS", 1, 64, &settings.paths, problems);
+  Number(get, "HARP_ENGINES", 0, 64, &settings.engines, problems);
   Number(get, "HARP_DEAD_SECONDS", 0.1, 86400, &settings.dead_seconds, problems);
   Number(get, "HARP_CONNECT_SECONDS", 0.1, 86400, &settings.connect_seconds, problems);
   Number(get, "HARP_CREDIT_BYTES", 0, 1e12, &settings.credit_bytes, problems);
   Number(get, "HARP_QUEUE_US", 1, 1e6, &settings.queue_us, problems);
   Number(get, "HARP_SOCKET_BYTES", 65536, 1 << 30, &settings.socket_bytes, problems);
   Number(get, "HARP_STATS_SECONDS", 0.01, 86400, &settings.stats_seconds, problems);
-  int checksum = 1;
+  ReadKey(get, &settings.key, &settings.key_problem);
+  int checksum = settings.key ? 0 : 1;  // the tag is more than a checksum
   Number(get, "HARP_CHECKSUM", 0, 1, &checksum, problems);
   settings.checksum = checksum != 0;
   int segmentation = 1;
@@ -74,11 +108,13 @@ Settings ReadSettings(const char* (*get)(const char* name)) {
 std::string Settings::ToText() const {
   std::ostringstream text;
   text << "HARP_IO=" << io << " HARP_IFACE=" << interfaces << " HARP_PATHS=" << paths
-       << " HARP_DEAD_SECONDS=" << dead_seconds << " HARP_CONNECT_SECONDS=" << connect_seconds
-       << " HARP_CHECKSUM=" << checksum << " HARP_SEGMENTATION=" << segmentation
-       << " HARP_CONGESTION=" << congestion << " HARP_QUEUE_US=" << queue_us
-       << " HARP_CREDIT_BYTES=" << credit_bytes << " HARP_SOCKET_BYTES=" << socket_bytes
-       << " HARP_STATS=" << stats << " HARP_STATS_SECONDS=" << stats_seconds;
+       << " HARP_ENGINES=" << engines << " HARP_DEAD_SECONDS=" << dead_seconds
+       << " HARP_CONNECT_SECONDS=" << connect_seconds << " HARP_CHECKSUM=" << checksum
+       << " HARP_SEGMENTATION=" << segmentation << " HARP_CONGESTION=" << congestion
+       << " HARP_QUEUE_US=" << queue_us << " HARP_CREDIT_BYTES=" << credit_bytes
+       << " HARP_SOCKET_BYTES=" << socket_bytes << " HARP_STATS=" << stats
+       << " HARP_STATS_SECONDS=" << stats_seconds;
+  if (key || !key_problem.empty()) text << " HARP_KEY=" << (key ? "set" : "unusable");
   if (!faults.empty()) text << " HARP_FAULTS=" << faults;
   return text.str();
 }

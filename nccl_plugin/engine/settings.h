@@ -3,8 +3,11 @@
 #define NCCL_PLUGIN_ENGINE_SETTINGS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "nccl_plugin/io/aead.h"
 
 namespace taco {
 namespace harp {
@@ -14,9 +17,13 @@ struct Settings {
   std::string interfaces;            // HARP_IFACE: names or beginnings, by commas; "=name" exactly;
                                      // "^..." all but these. Empty: NCCL_SOCKET_IFNAME, or all
   int paths = 4;                     // HARP_PATHS: 1 to 64, of a connection
+  int engines = 0;                   // HARP_ENGINES: threads that poll; 0: who asks does the work
   double dead_seconds = 30;          // HARP_DEAD_SECONDS: silence after which a peer is given up
   double connect_seconds = 10;       // HARP_CONNECT_SECONDS: without an answer from a listener
-  bool checksum = true;              // HARP_CHECKSUM: 0 leaves the CRC32C to UDP's own
+  bool checksum = true;              // HARP_CHECKSUM: 0 leaves the CRC32C to UDP's own, and to
+                                     // the tag of encrypted packets, for which 0 is the default
+  std::optional<AeadKey> key;        // HARP_KEY, or HARP_KEY_FILE: packets are encrypted
+  std::string key_problem;           // why there is none although it was asked for: no connection
   bool segmentation = true;          // HARP_SEGMENTATION: 0: a packet at a time (no GSO, no GRO)
   std::string congestion = "swift";  // HARP_CONGESTION: swift or cubic
   int64_t credit_bytes = 0;          // HARP_CREDIT_BYTES: on their way to all receivers of an

@@ -3,8 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
+#include <fstream>
 #include <map>
 #include <string>
+#include <vector>
 
 namespace taco {
 namespace harp {
@@ -24,7 +27,8 @@ TEST(Settings, NothingSetIsTheDefaults) {
   const Settings settings = Read({});
   EXPECT_TRUE(settings.problems.empty());
   EXPECT_EQ(settings.ToText(),
-            "HARP_IO=auto HARP_IFACE= HARP_PATHS=4 HARP_DEAD_SECONDS=30 HARP_CONNECT_SECONDS=10 "
+            "HARP_IO=auto HARP_IFACE= HARP_PATHS=4 HARP_ENGINES=0 HARP_DEAD_SECONDS=30 "
+            "HARP_CONNECT_SECONDS=10 "
             "HARP_CHECKSUM=1 HARP_SEGMENTATION=1 HARP_CONGESTION=swift HARP_QUEUE_US=100 "
             "HARP_CREDIT_BYTES=0 HARP_SOCKET_BYTES=4194304 HARP_STATS= HARP_STATS_SECONDS=5");
 }
@@ -47,6 +51,34 @@ TEST(Settings, WhatIsSetCounts) {
   EXPECT_EQ(settings.congestion, "cubic");
   EXPECT_EQ(settings.queue_us, 100);
   EXPECT_EQ(Read({{"NCCL_SOCKET_IFNAME", "eth"}}).interfaces, "eth");
+}
+
+TEST(Settings, AKeyIsReadAndNotShown) {
+  const std::string digits(64, '7');
+  Settings settings = Read({{"HARP_KEY", digits}});
+  ASSERT_TRUE(settings.key);
+  EXPECT_EQ((*settings.key)[5], 0x77);
+  EXPECT_FALSE(settings.checksum);
+  EXPECT_THAT(settings.ToText(), testing::HasSubstr("HARP_KEY=set"));
+  EXPECT_THAT(settings.ToText(), testing::Not(testing::HasSubstr("777")));
+  EXPECT_TRUE(Read({{"HARP_KEY", digits}, {"HARP_CHECKSUM", "1"}}).checksum);
+
+  const std::string file = testing::TempDir() + "key";
+  std::ofstream(file) << digits << "\n";
+  EXPECT_TRUE(Read({{"HARP_KEY_FILE", file}}).key);
+}
+
+TEST(Settings, AKeyThatCannotBeHadIsAProblem) {
+  for (const auto& [name, value, why] :
+       std::vector<std::array<std::string, 3>>{{"HARP_KEY", "secret", "64 hexadecimal digits"},
+                                               {"HARP_KEY_FILE", "/nowhere/key", "cannot be read"},
+                                               {"HARP_KEY_FILE", "/dev/null", "holds no key"}}) {
+    const Settings settings = Read({{name, value}});
+    EXPECT_FALSE(settings.key);
+    EXPECT_THAT(settings.key_problem, testing::HasSubstr(why));
+    EXPECT_THAT(settings.ToText(), testing::HasSubstr("HARP_KEY=unusable"));
+    EXPECT_TRUE(settings.checksum);
+  }
 }
 
 TEST(Settings, NonsenseIsNamedAndTheDefaultTaken) {

@@ -50,6 +50,7 @@ class PacketIo {
     uint64_t packets_lost = 0;  // taken by Send, and refused by the network or the kernel
     uint64_t packets_received = 0;
     uint64_t bytes_received = 0;
+    uint64_t refused = 0;     // packets that came and were not encrypted with the key
     uint64_t send_calls = 0;  // of the system
     uint64_t receive_calls = 0;
     uint64_t copied_bytes = 0;  // by the kernel or the kind, in both directions

@@ -47,7 +47,7 @@ struct Opened {
   Descriptors sockets;
   Descriptors epoll;
   std::vector<Endpoint> local;
-  size_t max_packet = 0;
+  size_t max_packet = kMaxPacketBytes;
   std::string notes;
 };
 
@@ -129,10 +129,10 @@ std::string Because(const std::string& what, int number) {
 }
 
 // Finds the size of the largest packet.
-bool Measure(const UdpOptions& options, const Endpoint& local, Opened* opened, std::string* error) {
-  const std::string name = options.interface.empty() ? FindInterface(local) : options.interface;
+bool Measure(const UdpPlace& place, const Endpoint& local, Opened* opened, std::string* error) {
+  const std::string name = place.interface.empty() ? FindInterface(local) : place.interface;
   if (name.empty()) {
-    *error = Because("no interface has the address " + options.address, EADDRNOTAVAIL);
+    *error = Because("no interface has the address " + place.address, EADDRNOTAVAIL);
     return false;
   }
   const std::optional<size_t> mtu = InterfaceMtu(name);
@@ -146,8 +146,21 @@ bool Measure(const UdpOptions& options, const Endpoint& local, Opened* opened, s
     return false;
   }
   const size_t ip = local.family == Family::kIpv4 ? 20 : 40;
-  opened->max_packet = std::min(*mtu - ip - kUdpHeaderBytes, kMaxPacketBytes);
+  opened->max_packet = std::min({*mtu - ip - kUdpHeaderBytes, kMaxPacketBytes, opened->max_packet});
   return true;
+}
+
+// The address of a place, whose interface the packets must fit.
+std::optional<Endpoint> Look(const UdpPlace& place, Opened* opened, std::string* error) {
+  const std::optional<Endpoint> local = ParseEndpoint(place.address);
+  if (!local || local->port != 0 || local->IsWildcard()) {
+    *error = "'" + place.address +
+             "' is no address of an interface; give one in numbers and without a port, such as "
+             "10.0.0.1 or fe80::1%eth0";
+    return std::nullopt;
+  }
+  if (!Measure(place, *local, opened, error)) return std::nullopt;
+  return local;
 }
 
 bool OpenPath(const UdpOptions& options, Endpoint local, Opened* opened, std::string* error) {
@@ -188,13 +201,6 @@ bool OpenPath(const UdpOptions& options, Endpoint local, Opened* opened, std::st
 }  // namespace
 
 std::unique_ptr<PacketIo> OpenUdp(const UdpOptions& options, std::string* error) {
-  std::optional<Endpoint> local = ParseEndpoint(options.address);
-  if (!local || local->port != 0 || local->IsWildcard()) {
-    *error = "'" + options.address +
-             "' is no address of an interface; give one in numbers and without a port, such as "
-             "10.0.0.1 or fe80::1%eth0";
-    return nullptr;
-  }
   if (options.paths < 1 || options.paths > kMaxPaths) {
     *error = std::to_string(options.paths) + " paths are not possible; use 1 to " +
              std::to_string(kMaxPaths);
@@ -206,14 +212,22 @@ std::unique_ptr<PacketIo> OpenUdp(const UdpOptions& options, std::string* error)
     return nullptr;
   }
   Opened opened;
-  if (!Measure(options, *local, &opened, error)) return nullptr;
+  std::vector<UdpPlace> places = {{options.address, options.interface}};
+  places.insert(places.end(), options.others.begin(), options.others.end());
+  std::vector<Endpoint> locals;
+  for (const UdpPlace& place : places) {
+    const std::optional<Endpoint> local = Look(place, &opened, error);
+    if (!local) return nullptr;
+    locals.push_back(*local);
+  }
   if (!opened.epoll.Add(epoll_create1(EPOLL_CLOEXEC))) {
     *error = Because("cannot open an epoll descriptor", errno);
     return nullptr;
   }
   for (uint16_t path = 0; path < options.paths; ++path) {
-    local->port = static_cast<uint16_t>(options.port == 0 ? 0 : options.port + path);
-    if (!OpenPath(options, *local, &opened, error)) return nullptr;
+    Endpoint local = locals[path % locals.size()];
+    local.port = static_cast<uint16_t>(options.port == 0 ? 0 : options.port + path);
+    if (!OpenPath(options, local, &opened, error)) return nullptr;
   }
   return std::make_unique<Udp>(std::move(opened), options.send_segmentation);
 }

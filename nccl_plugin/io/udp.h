@@ -7,11 +7,18 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "nccl_plugin/io/packet_io.h"
 
 namespace taco {
 namespace harp {
+
+// An interface, and one of its addresses.
+struct UdpPlace {
+  std::string address;
+  std::string interface;
+};
 
 struct UdpOptions {
   // One of this machine's addresses, numeric and without a port: "10.0.0.1", "fe80::1%eth0".
@@ -21,6 +28,7 @@ struct UdpOptions {
   uint32_t send_bytes = 4 << 20;  // of a path's queue in the kernel
   uint32_t receive_bytes = 4 << 20;  // which is lost when nobody reads it in time
   std::string interface;             // whose MTU counts; empty: the one that has the address
+  std::vector<UdpPlace> others;      // further interfaces: path i is of the (i modulo all)th
   bool send_segmentation = true;     // GSO: false only to measure, or where an interface is broken
   bool receive_segmentation = true;  // GRO
 };

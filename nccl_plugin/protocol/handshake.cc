@@ -101,8 +101,16 @@ bool ParseWelcome(const Packet& packet, Welcome* welcome) {
   welcome->sender = reader.Value<uint64_t>();
   welcome->features = reader.Value<uint32_t>();
   welcome->chunk_bytes = reader.Value<uint32_t>();
-  welcome->port = reader.Value<uint16_t>();
-  return reader.at_end();
+  welcome->places.resize(reader.Value<uint8_t>());
+  if (welcome->places.empty() || welcome->places.size() > kMaxPlaces) return false;
+  bool known = true;
+  for (Welcome::Place& place : welcome->places) {
+    place.family = reader.Value<uint8_t>();
+    place.address = reader.Value<std::array<uint8_t, 16>>();
+    place.port = reader.Value<uint16_t>();
+    known &= (place.family == 4 || place.family == 6) && place.port != 0;
+  }
+  return known && reader.at_end();
 }
 
 bool ParseRefuse(const Packet& packet, Refuse* refuse) {
@@ -133,7 +141,12 @@ size_t WriteWelcome(uint64_t connection, const Welcome& welcome, uint8_t* out) {
   writer.Value(welcome.sender);
   writer.Value(welcome.features);
   writer.Value(welcome.chunk_bytes);
-  writer.Value(welcome.port);
+  writer.Value(static_cast<uint8_t>(welcome.places.size()));
+  for (const Welcome::Place& place : welcome.places) {
+    writer.Value(place.family);
+    writer.Value(place.address);
+    writer.Value(place.port);
+  }
   return writer.Seal();
 }
 

@@ -2,7 +2,8 @@
 //
 //   HELLO    secret (16)  features (4)  chunk (4)  paths (2)  name (1 + up to 63), then zeros up to
 //            the size that is asked for: what comes whole, fits on the way
-//   WELCOME  the sender's number (8)  features (4)  chunk (4)  port (2)
+//   WELCOME  the sender's number (8)  features (4)  chunk (4)  places (1), of each: family (1)
+//            address (16)  port (2)
 //   REFUSE   the sender's number (8)  text (1 + up to 255)
 //   CLOSE    text (1 + up to 255): why; empty where all is well
 //
@@ -16,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "nccl_plugin/protocol/packet.h"
 
@@ -41,7 +43,13 @@ struct Welcome {
   uint64_t sender = 0;  // the number that the sender said in its HELLO
   uint32_t features = 0;
   uint32_t chunk_bytes = 0;
-  uint16_t port = 0;  // where data go, at the listener's address
+  // Where data go: one of each interface of the receiver, 1 to kMaxPlaces.
+  struct Place {
+    uint8_t family = 0;  // 4 or 6
+    std::array<uint8_t, 16> address = {};
+    uint16_t port = 0;
+  };
+  std::vector<Place> places;
 };
 
 struct Refuse {
@@ -49,6 +57,7 @@ struct Refuse {
   std::string reason;
 };
 
+inline constexpr size_t kMaxPlaces = 4;  // NCCL merges so many interfaces at most
 inline constexpr size_t kMaxName = 63;
 inline constexpr size_t kMaxReason = 255;
 

@@ -30,6 +30,36 @@ Hello AHello() {
   return hello;
 }
 
+Welcome AWelcome(size_t places) {
+  Welcome welcome{8, 1, 1408, {}};
+  for (size_t place = 0; place < places; ++place) {
+    Welcome::Place made;
+    made.family = place % 2 == 0 ? 4 : 6;
+    made.address[15] = static_cast<uint8_t>(place);
+    made.port = static_cast<uint16_t>(65535 - place);
+    welcome.places.push_back(made);
+  }
+  return welcome;
+}
+
+TEST(Handshake, AWelcomeWithoutAPlaceOrWithAStrangeOneIsRefused) {
+  Bytes whole(kHeaderBytes + kMaxControlBytes);
+  const auto parses = [&](const Welcome& welcome) {
+    Bytes datagram = whole;
+    datagram.resize(WriteWelcome(1, welcome, datagram.data()));
+    Welcome read;
+    return ParseWelcome(Parsed(datagram), &read);
+  };
+  EXPECT_TRUE(parses(AWelcome(1)));
+  EXPECT_FALSE(parses(AWelcome(0)));
+  Welcome strange = AWelcome(2);
+  strange.places[1].family = 5;
+  EXPECT_FALSE(parses(strange));
+  strange = AWelcome(2);
+  strange.places[0].port = 0;
+  EXPECT_FALSE(parses(strange));
+}
+
 TEST(Handshake, AHelloComesBackAndHasTheSizeThatWasAskedFor) {
   for (const size_t size : {size_t{0}, size_t{1472}, size_t{9000}, size_t{60000}}) {
     Bytes datagram(std::max(size, kMaxControlBytes));
@@ -49,13 +79,18 @@ TEST(Handshake, AHelloComesBackAndHasTheSizeThatWasAskedFor) {
 
 TEST(Handshake, WelcomesRefusalsAndClosesComeBack) {
   Bytes datagram(kHeaderBytes + kMaxControlBytes);
-  datagram.resize(WriteWelcome(7, {8, 1, 1408, 65535}, datagram.data()));
+  datagram.resize(WriteWelcome(7, AWelcome(kMaxPlaces), datagram.data()));
   Welcome welcome;
   ASSERT_TRUE(ParseWelcome(Parsed(datagram), &welcome));
   EXPECT_EQ(welcome.sender, 8u);
   EXPECT_EQ(welcome.features, 1u);
   EXPECT_EQ(welcome.chunk_bytes, 1408u);
-  EXPECT_EQ(welcome.port, 65535);
+  ASSERT_EQ(welcome.places.size(), kMaxPlaces);
+  for (size_t place = 0; place < kMaxPlaces; ++place) {
+    EXPECT_EQ(welcome.places[place].family, place % 2 == 0 ? 4 : 6);
+    EXPECT_EQ(welcome.places[place].address[15], place);
+    EXPECT_EQ(welcome.places[place].port, 65535 - place);
+  }
 
   datagram.resize(kHeaderBytes + kMaxControlBytes);
   datagram.resize(WriteRefuse({9, std::string(300, 'x')}, datagram.data()));
@@ -85,7 +120,7 @@ TEST(Handshake, EveryCutIsSeen) {
   std::string reason;
   size_t size = WriteHello(1, AHello(), 0, whole.data()) - kHeaderBytes;
   for (size_t some = 0; some < size; ++some) EXPECT_FALSE(ParseHello(cut(some), &hello)) << some;
-  size = WriteWelcome(1, welcome, whole.data()) - kHeaderBytes;
+  size = WriteWelcome(1, AWelcome(2), whole.data()) - kHeaderBytes;
   for (size_t some = 0; some < size; ++some) EXPECT_FALSE(ParseWelcome(cut(some), &welcome));
   EXPECT_FALSE(ParseWelcome(cut(size + 1), &welcome));
   size = WriteRefuse({1, "no"}, whole.data()) - kHeaderBytes;

@@ -40,6 +40,12 @@ Shift DrawShift(uint64_t seed) {
   shift.environment = {{"HARP_PATHS", kPaths[random() % 7]},
                        {"HARP_SEGMENTATION", One(&random, 3) ? "0" : "1"},
                        {"HARP_DEAD_SECONDS", "3"}};
+  if (One(&random, 4)) {
+    shift.environment.emplace_back("HARP_ENGINES", One(&random, 2) ? "1" : "3");
+  }
+  if (One(&random, 3)) {
+    shift.environment.emplace_back("HARP_KEY", std::string(64, '5'));
+  }
   if (!One(&random, 4)) {
     const double loss = One(&random, 3) ? 0 : part(random);
     const double duplicate = One(&random, 2) ? 0 : part(random);

@@ -34,6 +34,29 @@ def test_every_case_passes_over_a_network_that_loses_doubles_and_changes_packets
     check(version, HARP_FAULTS="loss=0.03,duplicate=0.03,corrupt=0.03")
 
 
+@pytest.mark.parametrize("engines", ["1", "2"])
+def test_every_case_passes_with_threads_that_poll(engines):
+    check("8,12", HARP_ENGINES=engines)
+
+
+@pytest.mark.parametrize("faults", ["", "loss=0.02,duplicate=0.02,corrupt=0.02"])
+def test_every_case_passes_encrypted(faults):
+    check("12", HARP_KEY="8f" * 32, HARP_FAULTS=faults)
+
+
+def test_a_key_that_cannot_be_had_means_no_connection():
+    run = subprocess.run(
+        [PROGRAM, "--versions", "12", "--only", "sizes", PLUGIN],
+        env={**os.environ, "HARP_IFACE": "=lo", "HARP_KEY_FILE": "/nowhere/key"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert "HARP_KEY_FILE=/nowhere/key cannot be read" in run.stdout
+
+
 def test_its_soname_is_the_one_that_nccl_looks_for_and_it_is_never_unmapped():
     dynamic = subprocess.run(
         ["readelf", "-d", PLUGIN], check=True, capture_output=True, text=True
