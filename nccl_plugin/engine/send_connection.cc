@@ -15,10 +15,12 @@ namespace {
 constexpr int64_t kFirstHello = 20'000'000, kLastHello = 500'000'000;  // between two; grows
 constexpr int kWholeHellos = 3;  // of the largest size, before smaller ones are tried
 
-// What passes where the interface's own size does not: Ethernet's, then what IPv6 guarantees.
-size_t HelloBytes(size_t most, int hellos) {
+// What passes where the interface's own size does not: Ethernet's, then what IPv6 guarantees; less
+// what encryption adds.
+size_t HelloBytes(size_t most, int hellos, bool encrypted) {
   if (hellos < kWholeHellos) return most;
-  const size_t sizes[] = {most, 1452, 1232};
+  const size_t less = encrypted ? kAeadBytes : 0;
+  const size_t sizes[] = {most, 1452 - less, 1232 - less};
   return std::min(most, sizes[hellos % 3]);
 }
 
@@ -52,7 +54,7 @@ void SendConnection::Greet(int64_t now) {
   hello.features = settings_.checksum ? kFeatureChecksum : kFeatureNone;
   hello.paths = io_->paths();
   hello.name = name_;
-  const size_t size = HelloBytes(io_->max_packet(), hellos_);
+  const size_t size = HelloBytes(io_->max_packet(), hellos_, settings_.key.has_value());
   hello.chunk_bytes = static_cast<uint32_t>(size - kDataHeaderBytes);
   std::vector<uint8_t> datagram(std::max(size, kHeaderBytes + kMaxControlBytes));
   // The listener's address is of the other side's first interface, as these paths are of ours.

@@ -48,6 +48,22 @@ TEST(UdpOpen, SaysThatTheAddressIsAnotherMachines) {
   ExpectSentence(options, "cannot use 203.0.113.77", "`ip address`");
 }
 
+TEST(UdpOpen, PathsTakeTurnsOverTheInterfaces) {
+  UdpOptions options = Loopback();
+  options.others = {{"127.0.0.2", "lo"}, {"::1", ""}};
+  options.paths = 7;
+  std::string error;
+  const auto io = OpenUdp(options, &error);
+  ASSERT_NE(io, nullptr) << error;
+  for (uint16_t path = 0; path < 7; ++path) {
+    const std::string text = ToText(io->local(path));
+    const char* const begins[] = {"127.0.0.1:", "127.0.0.2:", "[::1]:"};
+    EXPECT_EQ(text.find(begins[path % 3]), 0u) << text;
+  }
+  options.others = {{"127.0.0.300", "lo"}};
+  ExpectSentence(options, "'127.0.0.300' is no address", "such as 10.0.0.1");
+}
+
 TEST(UdpOpen, SaysThatAnInterfaceIsAbsent) {
   for (const char* name : {"absent0", "a-name-that-is-longer-than-names-are"}) {
     UdpOptions options = Loopback();

@@ -9,6 +9,7 @@ namespace {
 
 constexpr int kAnswerAfter = 32;           // packets
 constexpr int64_t kAnswerWithin = 20'000;  // nanoseconds
+constexpr uint64_t kToldAhead = 2;         // messages
 
 uint16_t Microseconds(int64_t ns) {
   return static_cast<uint16_t>(std::clamp<int64_t>(ns / 1000, 0, 65535));
@@ -31,7 +32,8 @@ bool Receiver::Post(const Buffer* buffers, int count, uint64_t* group) {
     messages_[posted_ % kMessages].group = *group;
     ++posted_;
   }
-  tell_ = true;
+  // While the sender knows of buffers that it has not filled, the next acknowledgement will do.
+  if (told_ < oldest_message_ + kToldAhead) tell_ = true;
   ShareCredit();
   return true;
 }
@@ -173,6 +175,7 @@ void Receiver::WriteAck(int index, int64_t now, Emission* out) {
   }
   ack.credit = share_.bytes();
   ack.posted = static_cast<uint32_t>(posted_);
+  told_ = posted_;
   out->head_bytes = static_cast<uint16_t>(harp::WriteAck(header, ack, out->head));
   out->path = header.path;
   out->body = nullptr;

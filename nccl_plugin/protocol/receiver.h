@@ -114,7 +114,8 @@ class Receiver {
   int begun_ = 0;                // messages of which some came, and not all
   CreditShare share_;
   ChunkSet chunks_;
-  bool tell_ = false;  // the sender does not know yet what was posted
+  bool tell_ = false;  // the sender has to be told what was posted
+  uint64_t told_ = 0;  // of posted_, in the last acknowledgement
   int answered_path_ = 0;
   uint64_t duplicates_ = 0;
   uint64_t copied_ = 0;

@@ -83,6 +83,25 @@ TEST_F(ReceiverTest, AMessageWithoutABufferIsNotAcknowledged) {
   EXPECT_EQ(bytes, "abc");
 }
 
+TEST_F(ReceiverTest, BuffersAreToldAtOnceOnlyWhereTheSenderHasFewLeft) {
+  std::string bytes[5];
+  for (std::string& each : bytes) each.assign(3, '-');
+  Post(&bytes[0]);
+  EXPECT_EQ(Acks().size(), 1u);
+  Post(&bytes[1]);
+  EXPECT_EQ(Acks().size(), 1u);
+  Post(&bytes[2]);
+  Post(&bytes[3]);
+  EXPECT_TRUE(Acks().empty());
+  Come(0, 0, 3, "abc", 0);  // whose acknowledgement tells
+  ASSERT_EQ(Acks().front().ack.posted, 4u);
+  Come(1, 0, 3, "def", 1);
+  Come(2, 0, 3, "ghi", 2);
+  EXPECT_EQ(Acks().size(), 1u);
+  Post(&bytes[4]);
+  EXPECT_EQ(Acks().size(), 1u);
+}
+
 TEST_F(ReceiverTest, CreditIsAShareWhereManyReceiversWait) {
   std::string bytes(6, '-');
   Post(&bytes);

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from taco.harp import _settings as _harp
 from taco.lightcc import _settings as _lightcc
 
 SIMD_LEVELS = ("baseline", "avx2", "avx512")
@@ -30,6 +31,7 @@ class Tunable:
         default: the value without it; None means that TACO decides.
         doc: one sentence: what it does.
         parse: text to value; raises ValueError, saying what is allowed.
+        secret: whether its text is not to be shown.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Tunable:
     default: Any
     doc: str
     parse: Callable[[str], Any]
+    secret: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,10 @@ TUNABLES: tuple[Tunable, ...] = (
         Tunable(f"lightcc_{each.name}", each.env, each.default_text, each.doc, each.check)
         for each in _lightcc.VARIABLES
     ),
+    *(
+        Tunable(f"harp_{each.name}", each.env, each.default, each.doc, each.check, each.secret)
+        for each in _harp.VARIABLES
+    ),
 )
 
 
@@ -137,7 +144,8 @@ def read(environ: Mapping[str, str]) -> dict[str, Reading]:
             try:
                 reading = Reading(tunable, tunable.parse(text), tunable.env)
             except ValueError as error:
-                message = f"{tunable.env}={text!r}: {error}"
+                shown = tunable.env if tunable.secret else f"{tunable.env}={text!r}"
+                message = f"{shown}: {error}"
                 reading = Reading(tunable, tunable.default, tunable.env, message)
         readings[tunable.name] = reading
     return readings

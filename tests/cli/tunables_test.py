@@ -22,7 +22,7 @@ def test_names_are_unique_and_every_knob_is_documented():
     assert len(set(names)) == len(names) == len(set(variables))
     for tunable in _tunables.TUNABLES:
         # The names of LightCC and Horovod are those that their users know.
-        assert tunable.env.startswith(("TACO_", "LIGHT_", "HOROVOD_"))
+        assert tunable.env.startswith(("TACO_", "LIGHT_", "HOROVOD_", "HARP_"))
         assert tunable.doc.endswith(".")
 
 
@@ -39,6 +39,18 @@ def test_nonsense_is_reported_by_read_and_raised_by_value():
     assert readings["simd"].error == "TACO_SIMD='AVX2': must be one of baseline, avx2, avx512"
     with pytest.raises(_tunables.InvalidTunableError, match="must be one of"):
         _tunables.value("simd", readings)
+
+
+def test_a_key_is_not_shown(tmp_path):
+    digits = "5a" * 32
+    assert _tunables.read({"HARP_KEY": digits})["harp_key"].value == "set"
+    wrong = _tunables.read({"HARP_KEY": "secret"})["harp_key"].error
+    assert wrong.startswith("HARP_KEY: must be 64") and "secret" not in wrong
+    (tmp_path / "key").write_text(digits + "\n")
+    good = _tunables.read({"HARP_KEY_FILE": str(tmp_path / "key")})["harp_key_file"]
+    assert good.error is None
+    absent = _tunables.read({"HARP_KEY_FILE": str(tmp_path / "absent")})["harp_key_file"]
+    assert "can be read" in absent.error
 
 
 def test_folders_are_split_and_have_to_exist(tmp_path):
