@@ -56,6 +56,8 @@ def merge(runs: list[dict[str, Any]]) -> dict[str, Any]:
     merged["command"] = extent.JOINT.join(run["command"] for run in runs)
     merged["seconds"] = round(sum(run["seconds"] for run in runs))
     merged["quick"] = any(run["quick"] for run in runs)
+    merged["revisions"] = list(dict.fromkeys(each for run in runs for each in _revisions(run)))
+    merged["ended"] = max(run.get("ended", run.get("started", "")) for run in runs)
     last = {f["case"]: number for number, run in enumerate(runs) for f in run["findings"]}
     merged["results"] = [
         r for number, run in enumerate(runs) for r in run["results"]
@@ -65,6 +67,14 @@ def merge(runs: list[dict[str, Any]]) -> dict[str, Any]:
         f for number, run in enumerate(runs) for f in run["findings"] if last[f["case"]] == number
     ]
     return merged
+
+
+def _revisions(run: dict[str, Any]) -> list[str]:
+    """`7295cc4ea810`, or that with changes; several of runs that were put together."""
+    if "revisions" in run or "revision" not in run:
+        return run.get("revisions", [])
+    revision = run["revision"]
+    return [revision["commit"][:12] + (" with changes" if revision["modified"] else "")]
 
 
 def compact(results: dict[str, Any]) -> dict[str, Any]:
@@ -153,8 +163,10 @@ def rewrite(page: str, block: str, begin: str = BEGIN, end: str = END) -> str:
 
 
 def _about(results: dict[str, Any]) -> list[str]:
-    machine, revision = results["machine"], results["revision"]
-    changed = " with changes" if revision["modified"] else ""
+    machine = results["machine"]
+    revisions = _revisions(results)
+    ended = results.get("ended", results["started"])
+    last = f" (the last one {ended})" if ended != results["started"] else ""
     quick = ["", "**A quick run: it shows that everything runs, not how fast.**"]
     versions = [
         f"- {name}: " + ", ".join(f"{k} {v}" for k, v in found.items())
@@ -168,8 +180,10 @@ def _about(results: dict[str, Any]) -> list[str]:
     commands = extent.commands(results)
     together = f"{len(commands)} runs put together (of a case that several did, the last counts)"
     return [
-        f"{'One run' if len(commands) == 1 else together}, started {results['started']},",
-        f"{results['seconds']} s in all, revision {revision['commit'][:12]}{changed}:",
+        f"{'One run' if len(commands) == 1 else together}, started {results['started']}{last},",
+        f"{results['seconds']} s in all, revision{'s' * (len(revisions) > 1)} "
+        + ", ".join(revisions)
+        + ":",
         "",
         "```sh",
         *commands,

@@ -50,13 +50,12 @@ bool Connection::MoveLocked(int64_t now) {
 
 bool Connection::TakeCommands(int64_t now) {
   bool any = false;
-  Command command;
-  // A connection that is not open yet has no requests, and one has never more than there is room
-  // for.
-  while (ring_->Pop(&command)) {
+  while (stalled_ || ring_->Pop(&command_)) {
+    // Messages that were done out of order still take room; then this one comes again.
+    stalled_ = !Begin(command_, now);
+    if (stalled_) break;
+    under_way_[under_way_count_++] = command_.request;
     any = true;
-    if (!Begin(command, now)) Fail("more requests than there is room for");
-    under_way_[under_way_count_++] = command.request;
   }
   return any;
 }

@@ -157,7 +157,9 @@ class Connection {
 
   std::array<Request, kMaxRequests> requests_;
   std::unique_ptr<Ring<Command, kMaxRequests>> ring_;  // null: there is no engine
-  std::array<Request*, kMaxRequests> under_way_;       // with an engine
+  Command command_;       // with an engine: the last one that came out of the ring
+  bool stalled_ = false;  // for which there is no room yet
+  std::array<Request*, kMaxRequests> under_way_;  // with an engine
   size_t under_way_count_ = 0;
   std::array<Emission, kBatch> emissions_;  // written, and not all sent
   size_t emitted_ = 0, flushed_ = 0;
