@@ -79,7 +79,9 @@ bool Connection::Receive(int64_t now) {
   PacketIo::Incoming incoming[kBatch];
   bool any = false;
   // So many turns at most: what comes faster than it is read must not keep others from their turn.
-  for (int turn = 0; turn < 4; ++turn) {
+  // But enough for all that comes between two looks of the helper: what waits longer is taken for
+  // lost, and asked for again, and again waits longer.
+  for (int turn = 0; turn < 32; ++turn) {
     const size_t count = io_->Receive(incoming, kBatch);
     any |= count != 0;
     for (size_t index = 0; index < count; ++index) {
@@ -89,7 +91,7 @@ bool Connection::Receive(int64_t now) {
       Take(packet, each.from, each.path, now - each.waited_ns, now);
       if (state_ == State::kFailed) return any;
     }
-    if (count < kBatch) break;
+    if (count < PacketIo::kLeft) break;
   }
   return any;
 }

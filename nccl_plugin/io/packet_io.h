@@ -65,6 +65,8 @@ class PacketIo {
     }
   };
 
+  static constexpr size_t kLeft = 16;
+
   virtual ~PacketIo() = default;
   PacketIo(const PacketIo&) = delete;
   PacketIo& operator=(const PacketIo&) = delete;
@@ -75,6 +77,7 @@ class PacketIo {
   virtual size_t Send(const Outgoing* packets, size_t count) = 0;
 
   // Gives up to `most` packets, in the order in which a path received them; 0: nothing is there.
+  // As many as kLeft, or more: some may be left.
   // Does not block. The views are valid until the next call.
   virtual size_t Receive(Incoming* packets, size_t most) = 0;
 

@@ -22,7 +22,7 @@ namespace harp {
 
 class UdpReceiver {
  public:
-  static constexpr size_t kSlots = 16;
+  static constexpr size_t kSlots = PacketIo::kLeft;
   // Any message fits. Not a power of two: the beginnings of the slots are then in different sets
   // of the processor's caches.
   static constexpr size_t kSlotBytes = 65536 + 128;
