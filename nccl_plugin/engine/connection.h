@@ -132,6 +132,8 @@ class Connection {
   virtual bool Finished(Request* request, uint64_t* sizes) = 0;
   virtual std::string Fields() const = 0;
 
+  // Whether something was asked for that the engine has not begun. Once no engine moves it.
+  bool has_commands() const { return ring_ != nullptr && (stalled_ || !ring_->empty()); }
   // Has the command's work begun; null: not now.
   Request* Ask(Command* command);
   void Fail(const std::string& why);

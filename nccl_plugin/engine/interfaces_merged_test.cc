@@ -157,6 +157,28 @@ TEST_F(MergedTest, AnInterfaceThatIsCutOffIsDoneWithout) {
   EXPECT_GT(Carried(1) - mended, 1'000'000u);
 }
 
+// What a burst leaves in the socket is read by one look, not 16 packets of it: a look of the helper
+// comes each 32 ms.
+TEST_F(MergedTest, ALookReadsAllThatCame) {
+  Connect(1, 1);
+  Transfer(100'000);
+  UdpOptions options;
+  options.address = "127.0.0.1";
+  options.paths = 1;
+  std::string error;
+  const auto stranger = OpenUdp(options, &error);
+  ASSERT_NE(stranger, nullptr) << error;
+  const uint8_t nothing[40] = {};
+  PacketIo::Outgoing packet;
+  packet.head = nothing;
+  packet.head_bytes = sizeof(nothing);
+  packet.to = receiver_->io().local(0);
+  const uint64_t before = receiver_->io().stats().packets_received;
+  for (int i = 0; i < 300;) i += static_cast<int>(stranger->Send(&packet, 1));
+  ASSERT_TRUE(receiver_->Move(Now()));
+  EXPECT_GE(receiver_->io().stats().packets_received, before + 300);
+}
+
 TEST(Merge, DevicesBecomeOneOrAreRefusedWithAReason) {
   setenv("HARP_IFACE", "=lo", 1);
   Net& net = Net::Get();

@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "nccl_plugin/engine/clock.h"
-#include "nccl_plugin/io/udp.h"
 
 namespace taco {
 namespace harp {
@@ -155,41 +154,6 @@ TEST(Net, AReceiverThatWaitsLearnsThatTheSenderHasClosed) {
     return pair.receiver->state() == Connection::State::kFailed;
   }));
   EXPECT_NE(pair.receiver->failure().find("has closed"), std::string::npos);
-}
-
-// What a burst leaves in the socket is read by the next look of the helper, not 16 packets of it.
-TEST(Net, ALookReadsAllThatCame) {
-  Pair pair(&StartedNet());
-  const std::vector<uint8_t> bytes = Bytes(300'000, 3);
-  std::vector<uint8_t> into(bytes.size());
-  const Receiver::Buffer buffer{into.data(), into.size(), 0};
-  Request* receive = pair.receiver->Post(&buffer, 1);
-  Request* send = pair.sender->Send(bytes.data(), bytes.size(), 0);
-  ASSERT_NE(receive, nullptr);
-  ASSERT_NE(send, nullptr);
-  uint64_t size;
-  ASSERT_TRUE(Within([&] { return pair.sender->Test(send, &size); }));
-  ASSERT_TRUE(Within([&] { return pair.receiver->Test(receive, &size); }));
-  // 300 packets of nobody, which the receiver has to look at.
-  UdpOptions options;
-  options.address = "127.0.0.1";
-  options.paths = 1;
-  std::string error;
-  const auto stranger = OpenUdp(options, &error);
-  ASSERT_NE(stranger, nullptr) << error;
-  const uint8_t nothing[40] = {};
-  PacketIo::Outgoing packet;
-  packet.head = nothing;
-  packet.head_bytes = sizeof(nothing);
-  packet.to = pair.receiver->io().local(0);
-  for (int i = 0; i < 300;) i += static_cast<int>(stranger->Send(&packet, 1));
-  const uint64_t before = pair.receiver->io().stats().packets_received;
-  int moves = 0;
-  ASSERT_TRUE(Within([&] {
-    moves += pair.receiver->Move(Now());
-    return pair.receiver->io().stats().packets_received >= before + 300;
-  }));
-  EXPECT_LE(moves, 4);
 }
 
 TEST(Net, AListenerThatIsGoneIsNamed) {

@@ -31,7 +31,9 @@ class ReceiveConnection : public Connection {
   uint64_t sender_number() const { return peer_number_; }
 
   bool Lingers(int64_t now) const override;
-  bool unfinished() const { return outstanding_ != 0; }
+  // Whether there are buffers that their user may take back when this end is closed: then nothing
+  // may come into them any more. Once no engine moves it.
+  bool unfinished() const { return outstanding_ != 0 || has_commands(); }
   void BeginLingering(int64_t now) { linger_until_ = now + kLinger; }
 
  protected:

@@ -22,6 +22,7 @@ TEST(Ring, IsAQueueOfSoMany) {
       if (room) model.push_back(turn);
     } else {
       int value = -1;
+      ASSERT_EQ(ring.empty(), model.empty());
       ASSERT_EQ(ring.Pop(&value), !model.empty());
       if (model.empty()) continue;
       ASSERT_EQ(value, model.front());
