@@ -1,5 +1,6 @@
 #include "nccl_plugin/io/aead.h"
 
+#include <sys/mman.h>
 #include <sys/random.h>
 
 #include <algorithm>
@@ -21,6 +22,19 @@ constexpr size_t kKnownSalts = 32;  // of senders whose keys are kept
 
 using Salt = std::array<uint8_t, kSaltBytes>;
 using Nonce = std::array<uint8_t, kNonceBytes>;
+
+// Pages of its own, which the system gives when they are touched and has back when it goes: large
+// blocks that come and go would leave holes in the heap.
+struct Unmap {
+  size_t bytes = 0;
+  void operator()(uint8_t* pages) const { munmap(pages, bytes); }
+};
+using Pages = std::unique_ptr<uint8_t[], Unmap>;
+
+Pages NewPages(size_t bytes) {
+  void* pages = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return Pages(pages == MAP_FAILED ? nullptr : static_cast<uint8_t*>(pages), Unmap{bytes});
+}
 
 // A cipher with the key of one salt.
 class Cipher {
@@ -123,13 +137,14 @@ class AeadIo final : public PacketIo {
         sends_(crypto, true),
         tries_(crypto, false),
         crypto_(crypto),
-        out_(new uint8_t[kBatch * most_]),
-        in_(new uint8_t[kBatch * most_]) {
+        out_(NewPages(kBatch * most_)),
+        in_(NewPages(kBatch * most_)) {
     known_.reserve(kKnownSalts);
   }
 
-  // False: there is no randomness, or OpenSSL refuses.
+  // False: there is no memory or no randomness, or OpenSSL refuses.
   bool Begin() {
+    if (out_ == nullptr || in_ == nullptr) return false;
     Salt salt;
     if (getrandom(salt.data(), salt.size(), 0) != static_cast<ssize_t>(salt.size())) return false;
     return sends_.SetSalt(key_, salt);
@@ -240,8 +255,7 @@ class AeadIo final : public PacketIo {
   size_t next_known_ = 0;
   uint64_t counter_ = 0;
   uint64_t refused_ = 0;
-  // Not cleared: memory that no packet needs is never touched.
-  const std::unique_ptr<uint8_t[]> out_, in_;
+  const Pages out_, in_;
   mutable Stats stats_;
 };
 
