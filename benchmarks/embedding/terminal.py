@@ -54,12 +54,15 @@ def verdict(line: dict[str, Any]) -> str:
 
 
 def tally(results: dict[str, Any]) -> str:
-    """`12 of 14 targets met, 2 not measured; of the missed, 1 is beyond the floor too`."""
+    """`12 of 15 targets met, 1 not measured; 2 missed beside a floor, 1 of them by that too`."""
     aimed = [line for line in results["findings"] if line["target"]]
     met = [line["met"] for line in aimed]
-    beyond = sum(line["met"] is False and beyond_floor(line) for line in aimed)
     text = f"{met.count(True)} of {len(aimed)} targets met, {met.count(None)} not measured"
-    return text + (f"; of the missed, {beyond} are beyond the floor too" if beyond else "")
+    beside = [line for line in aimed if line["met"] is False and line.get("floor")]
+    if not beside:
+        return text
+    beyond = sum(beyond_floor(line) for line in beside)
+    return f"{text}; {len(beside)} missed beside a floor, {beyond} of them by that too"
 
 
 def beyond_floor(line: dict[str, Any]) -> bool:

@@ -3,12 +3,11 @@
 #include <immintrin.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
 
-#include "nccl_plugin/engine/clock.h"
+#include "nccl_plugin/engine/quiet_thread.h"
 
 namespace taco {
 namespace harp {
@@ -91,13 +90,7 @@ void Engines::Begin(Engine* engine, size_t number) {
   if (engine->thread.joinable()) return;
   engine->process = getpid();
   engine->stop = false;
-  // The host program's signals are its own threads' business.
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  engine->thread = std::thread([engine] { Run(engine); });
-  pthread_setname_np(engine->thread.native_handle(), "harp-engine");
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  engine->thread = StartQuietly("harp-engine", [engine] { Run(engine); });
   Pin(&engine->thread, number);
 }
 

@@ -1,7 +1,5 @@
 #include "nccl_plugin/engine/helper.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,6 +7,7 @@
 #include <utility>
 
 #include "nccl_plugin/engine/clock.h"
+#include "nccl_plugin/engine/quiet_thread.h"
 
 namespace taco {
 namespace harp {
@@ -26,13 +25,7 @@ void Helper::Begin() {
   if (thread_.joinable()) thread_.detach();  // it is another process's
   process_ = getpid();
   stop_ = false;
-  // The host program's signals are its own threads' business.
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  thread_ = std::thread([this] { Run(); });
-  pthread_setname_np(thread_.native_handle(), "harp-helper");
-  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  thread_ = StartQuietly("harp-helper", [this] { Run(); });
 }
 
 void Helper::Add(Connection* connection) {

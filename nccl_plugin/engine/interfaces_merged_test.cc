@@ -14,6 +14,7 @@
 #include "nccl_plugin/engine/listener.h"
 #include "nccl_plugin/engine/net.h"
 #include "nccl_plugin/engine/send_connection.h"
+#include "nccl_plugin/io/packet_io_around.h"
 #include "nccl_plugin/io/udp.h"
 
 namespace taco {
@@ -23,9 +24,10 @@ namespace {
 constexpr int64_t kSecond = 1'000'000'000;
 
 // Of whose interfaces one can be cut off.
-class Cut final : public PacketIo {
+class Cut final : public PacketIoAround {
  public:
-  Cut(std::unique_ptr<PacketIo> io, std::atomic<int>* which) : io_(std::move(io)), which_(which) {}
+  Cut(std::unique_ptr<PacketIo> io, std::atomic<int>* which)
+      : PacketIoAround(std::move(io)), which_(which) {}
   size_t Send(const Outgoing* packets, size_t count) override {
     for (size_t i = 0; i < count; ++i) {
       if (packets[i].path % 2 == which_->load()) continue;
@@ -33,16 +35,8 @@ class Cut final : public PacketIo {
     }
     return count;
   }
-  size_t Receive(Incoming* packets, size_t most) override { return io_->Receive(packets, most); }
-  size_t max_packet() const override { return io_->max_packet(); }
-  uint16_t paths() const override { return io_->paths(); }
-  Endpoint local(uint16_t path) const override { return io_->local(path); }
-  int descriptor() const override { return io_->descriptor(); }
-  const Stats& stats() const override { return io_->stats(); }
-  const std::string& notes() const override { return io_->notes(); }
 
  private:
-  const std::unique_ptr<PacketIo> io_;
   std::atomic<int>* const which_;
 };
 
@@ -114,7 +108,7 @@ class MergedTest : public testing::Test {
   // Bytes that the paths of an interface of the sender's have carried.
   uint64_t Carried(int interface) const {
     uint64_t bytes = 0;
-    for (int path = interface; path < sender_->sender_paths(); path += 2) {
+    for (int path = interface; path < sender_->paths(); path += 2) {
       bytes += sender_->sender()->Stats(path).bytes;
     }
     return bytes;

@@ -26,7 +26,7 @@ class SendConnection : public Connection {
 
   bool Lingers(int64_t) const override { return false; }
   const Sender* sender() const { return sender_ ? &*sender_ : nullptr; }
-  int sender_paths() const { return io_->paths(); }
+  int paths() const { return io_->paths(); }
 
  protected:
   void Take(const Packet& packet, const Endpoint& from, uint16_t path, int64_t arrived,

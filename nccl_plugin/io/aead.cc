@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "nccl_plugin/io/libcrypto.h"
+#include "nccl_plugin/io/packet_io_around.h"
 
 namespace taco {
 namespace harp {
@@ -128,10 +129,10 @@ class Cipher {
   Salt salt_ = {};
 };
 
-class AeadIo final : public PacketIo {
+class AeadIo final : public PacketIoAround {
  public:
   AeadIo(std::unique_ptr<PacketIo> io, const AeadKey& key, const Libcrypto* crypto)
-      : io_(std::move(io)),
+      : PacketIoAround(std::move(io)),
         key_(key),
         most_(io_->max_packet()),
         sends_(crypto, true),
@@ -199,15 +200,11 @@ class AeadIo final : public PacketIo {
   }
 
   size_t max_packet() const override { return most_ - kAeadBytes; }
-  uint16_t paths() const override { return io_->paths(); }
-  Endpoint local(uint16_t path) const override { return io_->local(path); }
-  int descriptor() const override { return io_->descriptor(); }
   const Stats& stats() const override {
     stats_ = io_->stats();
     stats_.refused += refused_;
     return stats_;
   }
-  const std::string& notes() const override { return io_->notes(); }
 
  private:
   // Those that could not be encrypted count as sent, and are not.
@@ -245,7 +242,6 @@ class AeadIo final : public PacketIo {
     return true;
   }
 
-  const std::unique_ptr<PacketIo> io_;
   const AeadKey key_;
   const size_t most_;  // below
   Cipher sends_;

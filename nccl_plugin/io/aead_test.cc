@@ -10,59 +10,18 @@
 #include <utility>
 #include <vector>
 
+#include "nccl_plugin/io/wire_for_test.h"
+
 namespace taco {
 namespace harp {
 namespace {
-
-// What is sent is received again, until somebody changes it.
-class Wire : public PacketIo {
- public:
-  explicit Wire(std::deque<std::string>* packets) : packets_(packets) {}
-  size_t Send(const Outgoing* packets, size_t count) override {
-    size_t taken = 0;
-    for (; taken < count && room_ != 0; ++taken, --room_) {
-      const Outgoing& each = packets[taken];
-      std::string bytes(each.head, each.head + each.head_bytes);
-      packets_->push_back(bytes.append(each.body, each.body + each.body_bytes));
-    }
-    return taken;
-  }
-  size_t Receive(Incoming* packets, size_t most) override {
-    size_t count = 0;
-    views_.clear();
-    for (; count < most && !packets_->empty(); ++count) {
-      views_.push_back(packets_->front());
-      packets_->pop_front();
-    }
-    for (size_t i = 0; i < count; ++i) {
-      packets[i] = Incoming();
-      packets[i].bytes = reinterpret_cast<const uint8_t*>(views_[i].data());
-      packets[i].size = static_cast<uint32_t>(views_[i].size());
-    }
-    return count;
-  }
-  size_t max_packet() const override { return 1500; }
-  uint16_t paths() const override { return 1; }
-  Endpoint local(uint16_t) const override { return {}; }
-  int descriptor() const override { return -1; }
-  const Stats& stats() const override { return stats_; }
-  const std::string& notes() const override { return notes_; }
-
-  size_t room_ = ~size_t{0};
-
- private:
-  std::deque<std::string>* packets_;
-  std::vector<std::string> views_;
-  Stats stats_;
-  std::string notes_;
-};
 
 class AeadTest : public testing::Test {
  protected:
   std::unique_ptr<PacketIo> Open(uint8_t key = 1) {
     AeadKey bytes;
     bytes.fill(key);
-    auto wire = std::make_unique<Wire>(&wire_);
+    auto wire = std::make_unique<WireForTest>(&wire_);
     below_ = wire.get();
     std::string error;
     std::unique_ptr<PacketIo> io = WithAead(std::move(wire), bytes, &error);
@@ -91,7 +50,7 @@ class AeadTest : public testing::Test {
   }
 
   std::deque<std::string> wire_;
-  Wire* below_ = nullptr;
+  WireForTest* below_ = nullptr;
 };
 
 TEST_F(AeadTest, WhatIsSentArrivesAndIsNotToBeRead) {
@@ -174,7 +133,7 @@ TEST_F(AeadTest, MoreSendersThanAreRemembered) {
 
 TEST_F(AeadTest, AFullQueueIsTold) {
   const auto sender = Open();
-  Wire* const below = below_;
+  WireForTest* const below = below_;
   const auto receiver = Open();
   std::vector<PacketIo::Outgoing> packets(150);
   const uint8_t bytes[] = {1, 2, 3};
@@ -184,7 +143,7 @@ TEST_F(AeadTest, AFullQueueIsTold) {
   }
   size_t taken = 0;
   while (taken < packets.size()) {
-    below->room_ = 7;
+    below->room = 7;
     const size_t now = sender->Send(packets.data() + taken, packets.size() - taken);
     EXPECT_LE(now, 7u);
     taken += now;

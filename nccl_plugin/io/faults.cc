@@ -7,14 +7,16 @@
 #include <utility>
 #include <vector>
 
+#include "nccl_plugin/io/packet_io_around.h"
+
 namespace taco {
 namespace harp {
 namespace {
 
-class FaultyIo : public PacketIo {
+class FaultyIo final : public PacketIoAround {
  public:
   FaultyIo(std::unique_ptr<PacketIo> io, const Faults& faults)
-      : io_(std::move(io)), faults_(faults), random_(faults.seed) {
+      : PacketIoAround(std::move(io)), faults_(faults), random_(faults.seed) {
     Draw();
   }
 
@@ -36,14 +38,6 @@ class FaultyIo : public PacketIo {
     }
     return done;
   }
-
-  size_t Receive(Incoming* packets, size_t most) override { return io_->Receive(packets, most); }
-  size_t max_packet() const override { return io_->max_packet(); }
-  uint16_t paths() const override { return io_->paths(); }
-  Endpoint local(uint16_t path) const override { return io_->local(path); }
-  int descriptor() const override { return io_->descriptor(); }
-  const Stats& stats() const override { return io_->stats(); }
-  const std::string& notes() const override { return io_->notes(); }
 
  private:
   // How many packets come before the next fault.
@@ -74,7 +68,6 @@ class FaultyIo : public PacketIo {
     return io_->Send(&other, 1) == 1;
   }
 
-  std::unique_ptr<PacketIo> io_;
   const Faults faults_;
   std::mt19937_64 random_;
   uint64_t until_fault_ = 0;

@@ -2,50 +2,24 @@
 
 #include <gtest/gtest.h>
 
+#include <deque>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "nccl_plugin/io/wire_for_test.h"
+
 namespace taco {
 namespace harp {
 namespace {
 
-// Keeps what it is given, as far as it has room.
-class Sink : public PacketIo {
- public:
-  explicit Sink(std::vector<std::string>* sent) : sent_(sent) {}
-  size_t Send(const Outgoing* packets, size_t count) override {
-    size_t taken = 0;
-    for (; taken < count && room_ != 0; ++taken, --room_) {
-      const Outgoing& each = packets[taken];
-      std::string bytes(each.head, each.head + each.head_bytes);
-      sent_->push_back(bytes.append(each.body, each.body + each.body_bytes));
-    }
-    return taken;
-  }
-  size_t Receive(Incoming*, size_t) override { return 0; }
-  size_t max_packet() const override { return 100; }
-  uint16_t paths() const override { return 1; }
-  Endpoint local(uint16_t) const override { return {}; }
-  int descriptor() const override { return -1; }
-  const Stats& stats() const override { return stats_; }
-  const std::string& notes() const override { return notes_; }
-
-  size_t room_ = ~size_t{0};
-
- private:
-  std::vector<std::string>* sent_;
-  Stats stats_;
-  std::string notes_;
-};
-
 constexpr uint8_t kHead[] = {'h', 'e', 'a', 'd'};
 constexpr uint8_t kBody[] = {'b', 'o', 'd', 'y'};
 
-std::vector<std::string> SentWith(const Faults& faults, size_t count) {
-  std::vector<std::string> sent;
-  const auto io = WithFaults(std::make_unique<Sink>(&sent), faults);
+std::deque<std::string> SentWith(const Faults& faults, size_t count) {
+  std::deque<std::string> sent;
+  const auto io = WithFaults(std::make_unique<WireForTest>(&sent), faults);
   const std::vector<PacketIo::Outgoing> packets(count, {kHead, kBody, 4, 4, 0, Endpoint()});
   EXPECT_EQ(io->Send(packets.data(), count), count);
   return sent;
@@ -80,16 +54,16 @@ TEST(Faults, AllCanBeLost) {
 }
 
 TEST(Faults, WhatAFullQueueDidNotTakeIsTold) {
-  std::vector<std::string> sent;
-  auto sink = std::make_unique<Sink>(&sent);
-  Sink* below = sink.get();
+  std::deque<std::string> sent;
+  auto sink = std::make_unique<WireForTest>(&sent);
+  WireForTest* below = sink.get();
   Faults faults;
   faults.corrupt = 0.3;
   const auto io = WithFaults(std::move(sink), faults);
   const std::vector<PacketIo::Outgoing> packets(50, {kHead, kBody, 4, 4, 0, Endpoint()});
   size_t taken = 0;
   while (taken < 50) {
-    below->room_ = 3;
+    below->room = 3;
     taken += io->Send(packets.data() + taken, 50 - taken);
   }
   EXPECT_EQ(sent.size(), 50u);
