@@ -49,106 +49,123 @@ inline T* OrNull(T* address, bool found) {
   return reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(address) & -uintptr_t{found});
 }
 
-// Searches keys block by block, in the steps of prefetch.h. Nothing in the common way branches on
-// what the hash made random: a key that is not in its home bucket is put on a list, and the few
-// keys of the list take the branches. What is found goes to the sink:
+// The search for the keys of a batch, each in the steps of prefetch.h, of which the caller runs one
+// after the other over the keys, so far apart that memory has answered. Nothing in the common way
+// branches on what the hash made random: a key that is not in its home bucket is put in a queue,
+// and the few keys of the queue take the branches, when what these depend on is long there. What is
+// found goes to the sink:
 //   AtHome(i, view, handle, found)   for each key; where not found, `handle` is some row or 0
-//   Found(i, view, handle)           for keys found elsewhere, later
+//   Elsewhere(i, view, handle)       later, of those not found at home
+//   Absent(i)                        later, the others
 // kWillInsert: what is absent will be inserted, into the next bucket if its home is full.
 template <class Sink, bool kWillInsert>
 class Search {
  public:
-  Search(const int64_t* keys, int64_t n, int block, const ShardView* views, const ShardMap* map,
-         Sink* sink)
-      : keys_(keys), n_(n), block_(block), views_(views), map_(map), sink_(sink) {}
+  Search(const int64_t* keys, const ShardView* views, const ShardMap* map, Sink* sink)
+      : keys_(keys), views_(views), map_(map), sink_(sink) {}
 
-  int64_t blocks() const { return (n_ + block_ - 1) / block_; }
-  int64_t First(int64_t b) const { return b * block_; }
-  int64_t End(int64_t b) const { return std::min(n_, First(b) + block_); }
-
-  // Prefetches the home buckets.
-  void Start(int64_t b) {
-    Pending& block = ring_[b & kRingMask];
-    const int64_t* keys = keys_ + First(b);
-    const int n = static_cast<int>(End(b) - First(b));
-    for (int j = 0; j < n; ++j) {
-      const uint64_t hash = HashKey(keys[j]);
-      const int shard = ShardOf(*map_, hash);
-      const Bucket* home = views_[shard].SegmentOf(hash).Home(hash);
-      __builtin_prefetch(home);
-      block.buckets[j] = home;
-      block.shards[j] = static_cast<uint8_t>(shard);
-    }
+  // Prefetches the home bucket.
+  void Start(int64_t i) {
+    const uint64_t hash = HashKey(keys_[i]);
+    const int shard = ShardOf(*map_, hash);
+    const Bucket* home = views_[shard].SegmentOf(hash).Home(hash);
+    PrefetchLine(home);
+    pending_[i & kPendingMask] = {home, static_cast<uint32_t>(shard)};
   }
 
-  // Searches the home buckets.
-  void Follow(int64_t b) {
-    Pending& block = ring_[b & kRingMask];
-    const int64_t first = First(b);
-    const int n = static_cast<int>(End(b) - first);
-    int missing = 0;
-    for (int j = 0; j < n; ++j) {
-      const uint32_t match = block.buckets[j]->Match(keys_[first + j]);
-      const RowHandle handle = block.buckets[j]->HandleOf(match);
-      const bool found = match != 0;
-      block.missing[missing] = static_cast<uint8_t>(j);
-      missing += !found;
-      sink_->AtHome(first + j, views_[block.shards[j]], handle, found);
-    }
-    block.num_missing = 0;
-    for (int m = 0; m < missing; ++m) {
-      const int j = block.missing[m];
-      const uint64_t hash = HashKey(keys_[first + j]);
-      const Bucket* home = block.buckets[j];
-      const bool passed = (home->passing & Bucket::PassBit(hash)) != 0;
-      if (!passed && !(kWillInsert && home->occupied == Bucket::kFull)) continue;
-      const Bucket* next = views_[block.shards[j]].SegmentOf(hash).After(home);
-      __builtin_prefetch(next);
-      block.buckets[j] = next;
-      block.missing[block.num_missing] = static_cast<uint8_t>(j);
-      block.passed[block.num_missing++] = passed;
-    }
+  // Searches the home bucket.
+  void Follow(int64_t i) {
+    const Pending& pending = pending_[i & kPendingMask];
+    const uint32_t match = pending.home->Match(keys_[i]);
+    const RowHandle handle = pending.home->HandleOf(match);
+    const bool found = match != 0;
+    queue_[queued_ & kQueueMask] = {pending.home, i, pending.shard, false};
+    queued_ += !found;
+    sink_->AtHome(i, views_[pending.shard], handle, found);
   }
 
-  // Searches where home buckets have overflowed to: for one key in five.
-  void Chase(int64_t b) {
-    const Pending& block = ring_[b & kRingMask];
-    for (int m = 0; m < block.num_missing; ++m) {
-      const int j = block.missing[m];
-      const int64_t i = First(b) + j;
-      const uint64_t hash = HashKey(keys_[i]);
-      const ShardView& view = views_[block.shards[j]];
-      const Segment segment = view.SegmentOf(hash);
-      const Bucket* bucket = block.buckets[j];
-      if (kWillInsert && bucket->occupied == Bucket::kFull) {
-        for (int ahead = 0; ahead < 4; ++ahead) {
-          bucket = segment.After(bucket);
-          __builtin_prefetch(bucket);
-        }
-      }
-      if (!block.passed[m]) continue;
-      const RowHandle handle = segment.Find(block.buckets[j], Bucket::PassBit(hash), keys_[i]);
-      if (handle != kNoRow) sink_->Found(i, view, handle);
+  // Every kChaseEvery keys, and kChases times after the last one: moves the queue on by a step.
+  // What came since the last call waits for the next one.
+  void Chase() {
+    for (; searched_ != prefetched_; ++searched_) {
+      const Astray& key = queue_[searched_ & kQueueMask];
+      if (key.bucket != nullptr) SearchOn(key);
     }
+    for (; prefetched_ != due_; ++prefetched_) Prefetch(&queue_[prefetched_ & kQueueMask]);
+    due_ = queued_;
   }
 
  private:
+  // Where searches go on is prefetched so far: half of those that leave their home bucket end in
+  // the next one, and four of five within three.
+  static constexpr int kBucketsOn = 3;
+
   struct Pending {
-    const Bucket* buckets[kMaxAhead];  // home; of those in `missing`, the one after it
-    uint8_t shards[kMaxAhead];
-    int num_missing;
-    uint8_t missing[kMaxAhead];  // keys of the block that Chase is to look at
-    bool passed[kMaxAhead];      // of those in `missing`: the search goes on
+    const Bucket* home;
+    uint32_t shard;
+  };
+  // A key that is not in its home bucket.
+  struct Astray {
+    const Bucket* bucket;  // home; later the one after it, or null: the search has ended
+    int64_t i;
+    uint32_t shard;
+    bool passed;  // home sends the key on
   };
 
-  static constexpr int64_t kRingMask = 3;  // three blocks are under way
+  // Prefetches where home buckets have overflowed to: for one key in eight.
+  void Prefetch(Astray* key) {
+    const Bucket* bucket = key->bucket;
+    const uint64_t hash = HashKey(keys_[key->i]);
+    key->passed = (bucket->passing & Bucket::PassBit(hash)) != 0;
+    key->bucket = nullptr;
+    if (!key->passed) sink_->Absent(key->i);
+    if (!key->passed && !(kWillInsert && bucket->occupied == Bucket::kFull)) return;
+    const Segment segment = views_[key->shard].SegmentOf(hash);
+    key->bucket = segment.After(bucket);
+    for (int on = 0; on < kBucketsOn; ++on) {
+      bucket = segment.After(bucket);
+      PrefetchLine(bucket);
+    }
+  }
+
+  void SearchOn(const Astray& key) {
+    const uint64_t hash = HashKey(keys_[key.i]);
+    const ShardView& view = views_[key.shard];
+    const Segment segment = view.SegmentOf(hash);
+    if (kWillInsert && key.bucket->occupied == Bucket::kFull) {
+      const Bucket* bucket = key.bucket;
+      for (int ahead = 0; ahead < 4; ++ahead) {
+        bucket = segment.After(bucket);
+        PrefetchLine(bucket);
+      }
+    }
+    if (!key.passed) return;
+    const RowHandle handle = segment.Find(key.bucket, Bucket::PassBit(hash), keys_[key.i]);
+    if (handle != kNoRow) {
+      sink_->Elsewhere(key.i, view, handle);
+    } else {
+      sink_->Absent(key.i);
+    }
+  }
+
+  static constexpr int64_t kPendingMask = kIndexAhead - 1;
+  static_assert((kIndexAhead & kPendingMask) == 0, "a ring");
+  // A key leaves the queue three calls of Chase after it came, at most.
+  static constexpr uint32_t kQueueMask = (kChases + 1) * kChaseEvery - 1;
+  static_assert((kChaseEvery & (kChaseEvery - 1)) == 0, "a ring");
+
   const int64_t* const keys_;
-  const int64_t n_;
-  const int block_;
   const ShardView* const views_;
   const ShardMap* const map_;
   Sink* const sink_;
-  Pending ring_[kRingMask + 1];
+  Pending pending_[kPendingMask + 1];  // keys that were started and not followed
+  Astray queue_[kQueueMask + 1];
+  // How many keys have come so far to each step of the queue: searched_ <= prefetched_ <= due_ <=
+  // queued_.
+  uint32_t queued_ = 0;
+  uint32_t due_ = 0;
+  uint32_t prefetched_ = 0;
+  uint32_t searched_ = 0;
 };
 
 // kBytes: vector_bytes where it is known at compile time, else 0.
@@ -158,15 +175,17 @@ class LookupLoop {
   explicit LookupLoop(const LookupRun& run_in) : run(run_in) {}
 
   int64_t Run() {
-    Search<LookupLoop, /*kWillInsert=*/false> search(
-        run.keys, run.n, static_cast<int>(KeysAhead(bytes)), run.views, run.map, this);
-    const int64_t blocks = search.blocks();
-    for (int64_t b = 0; b < blocks + 2; ++b) {
-      if (b >= 2) search.Chase(b - 2);
-      if (b < blocks) search.Start(b);
-      if (b >= 1 && b <= blocks) search.Follow(b - 1);
-      if (b >= 2) Use(search.First(b - 2), search.End(b - 2));
+    Search<LookupLoop, /*kWillInsert=*/false> search(run.keys, run.views, run.map, this);
+    const int64_t rows_ahead = RowsAhead(prefetched);
+    for (int64_t use = -kIndexAhead - rows_ahead; use < run.n; ++use) {
+      if (use >= 0) Use(use);
+      const int64_t follow = use + rows_ahead;
+      if (follow >= 0 && follow < run.n) search.Follow(follow);
+      const int64_t start = follow + kIndexAhead;
+      if (start < run.n) search.Start(start);
+      if (use % kChaseEvery == 0) Chase(&search);
     }
+    for (int chase = 0; chase < kChases + 1; ++chase) Chase(&search);
     if (kStream) _mm_sfence();
     return misses;
   }
@@ -176,39 +195,51 @@ class LookupLoop {
     Prefetch(body);
     bodies[i & kMask] = OrNull(body, found);
   }
-  void Found(int64_t i, const ShardView& view, RowHandle handle) {
+  void Elsewhere(int64_t i, const ShardView& view, RowHandle handle) {
     const uint8_t* body = view.Body(handle);
     Prefetch(body);
-    bodies[i & kMask] = body;
+    late[num_late++] = {body, i};
   }
+  void Absent(int64_t i) { run.missed[misses++] = static_cast<uint32_t>(i); }
 
  private:
   void Prefetch(const uint8_t* body) const {
-    for (size_t line = 0; line < prefetched; line += 64) __builtin_prefetch(body + line);
-    __builtin_prefetch(body + prefetched - 1);  // another line where bodies are not aligned
+    for (size_t line = 0; line < prefetched; line += 64) PrefetchLine(body + line);
+    PrefetchLine(body + prefetched - 1);  // another line where bodies are not aligned
   }
 
-  void Use(int64_t first, int64_t end) {
-    uint8_t* to = run.values + first * bytes;
-    for (int64_t i = first; i < end; ++i, to += bytes) {
-      const uint8_t* body = bodies[i & kMask];
-      if (__builtin_expect(body == nullptr, 0)) {
-        run.missed[misses++] = static_cast<uint32_t>(i);
-      } else if (pieces) {
-        CopyPieces<kStream>(to, body, bytes);
-      } else {
-        std::memcpy(to, body, bytes);
-      }
+  void Use(int64_t i) {
+    const uint8_t* body = bodies[i & kMask];
+    if (body != nullptr) Copy(i, body);
+  }
+  void Chase(Search<LookupLoop, false>* search) {
+    for (int l = 0; l < num_late; ++l) Copy(late[l].i, late[l].body);
+    num_late = 0;
+    search->Chase();
+  }
+  void Copy(int64_t i, const uint8_t* body) {
+    uint8_t* to = run.values + i * bytes;
+    if (pieces) {
+      CopyPieces<kStream>(to, body, bytes);
+    } else {
+      std::memcpy(to, body, bytes);
     }
   }
+
+  struct Late {
+    const uint8_t* body;
+    int64_t i;
+  };
 
   const LookupRun& run;
   const size_t bytes = kBytes != 0 ? kBytes : run.vector_bytes;
   const bool pieces = kBytes != 0 || (bytes % 16 == 0 && (kStream || bytes <= 1024));
   const size_t prefetched = std::min<size_t>(bytes, 512);
   int64_t misses = 0;
-  static constexpr int64_t kMask = 4 * kMaxAhead - 1;
-  const uint8_t* bodies[4 * kMaxAhead];  // null: not found, so far
+  static constexpr int64_t kMask = kMaxRowsAhead - 1;
+  const uint8_t* bodies[kMaxRowsAhead];  // null: not at home
+  int num_late = 0;
+  Late late[kChaseEvery];  // found elsewhere by the last Chase
 };
 
 template <size_t kBytes>
@@ -224,21 +255,21 @@ struct PlaceSink {
     RowMeta* meta = view.Meta(handle);
     places[i] = {OrNull(body, found), OrNull(meta, found)};
   }
-  void Found(int64_t i, const ShardView& view, RowHandle handle) {
+  void Elsewhere(int64_t i, const ShardView& view, RowHandle handle) {
     places[i] = {view.Body(handle), view.Meta(handle)};
   }
+  void Absent(int64_t) {}
 };
 
 void Locate(const LocateRun& run) {
   PlaceSink sink{run.places};
-  Search<PlaceSink, /*kWillInsert=*/true> search(run.keys, run.n, kMaxAhead, run.views, run.map,
-                                                 &sink);
-  const int64_t blocks = search.blocks();
-  for (int64_t b = 0; b < blocks + 2; ++b) {
-    if (b >= 2) search.Chase(b - 2);
-    if (b < blocks) search.Start(b);
-    if (b >= 1 && b <= blocks) search.Follow(b - 1);
+  Search<PlaceSink, /*kWillInsert=*/true> search(run.keys, run.views, run.map, &sink);
+  for (int64_t follow = -kIndexAhead; follow < run.n; ++follow) {
+    if (follow >= 0) search.Follow(follow);
+    if (follow + kIndexAhead < run.n) search.Start(follow + kIndexAhead);
+    if (follow % kChaseEvery == 0) search.Chase();
   }
+  for (int chase = 0; chase < kChases; ++chase) search.Chase();
 }
 
 }  // namespace

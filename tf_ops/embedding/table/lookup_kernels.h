@@ -57,7 +57,7 @@ struct LookupRun {
   uint8_t* values;  // (n, vector_bytes): rows that are found are written
   size_t vector_bytes;
   bool stream;       // write around the cache; values aligned to 16 bytes, vector_bytes too
-  uint32_t* missed;  // room for n: the positions of keys that were not found, in order
+  uint32_t* missed;  // room for n: the positions of keys that were not found, in any order
 };
 
 // Returns how many were missed.

@@ -18,6 +18,7 @@
 #include <cstring>
 #include <vector>
 
+#include "tf_ops/embedding/table/prefetch.h"
 #include "tf_ops/embedding/table/row_layout.h"
 #include "tf_ops/embedding/table/slab_arena.h"
 
@@ -76,8 +77,8 @@ class RowStore {
     const RowHandle handle = end_++;
     // The rows to come: their lines are written whole, but have to be fetched for it.
     const uint8_t* coming = Body(handle) + 4 * body_bytes_;
-    __builtin_prefetch(coming, 1);
-    __builtin_prefetch(coming + 64, 1);
+    PrefetchLine(coming);
+    PrefetchLine(coming + 64);
     return handle;
   }
 

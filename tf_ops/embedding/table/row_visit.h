@@ -24,15 +24,21 @@ namespace embedding {
 
 class RowVisitor {
  public:
-  // Rows whose lines a loop that writes should have under way: of a Block's places, as many are
-  // there behind the last one, to be prefetched in vain.
-  static constexpr int64_t kAhead = 16;
-
-  // The keys first ... first + n - 1 of a visit. Those whose place is null are to be left out.
+  // The keys first ... first + n - 1 of a visit. Those whose place has no body are to be left out.
   struct Block {
     int64_t first;
     int64_t n;
-    const Place* places;  // (n + kAhead)
+    const Place* places;  // (n)
+
+    // For each key i (of the visit) that has a place, in order: change(i, place), and `ahead` keys
+    // earlier prefetch(i, place), also for places without a body.
+    template <typename Prefetch, typename Change>
+    void Each(int64_t ahead, const Prefetch& prefetch, const Change& change) const {
+      for (int64_t i = -ahead; i < n; ++i) {
+        if (i + ahead < n) prefetch(first + i + ahead, places[i + ahead]);
+        if (i >= 0 && places[i].body != nullptr) change(first + i, places[i]);
+      }
+    }
   };
 
   RowVisitor(Table::Impl* impl, const Group& group)
@@ -49,21 +55,17 @@ class RowVisitor {
   // The same, where the caller holds the locks of all the keys' shards. The places stay good until
   // it lets go of them.
   template <typename OnMiss, typename Write>
-  void VisitHeld(const int64_t* keys, int64_t count, const OnMiss& on_miss, const Write& write) {
-    VisitBlocks(keys, 0, count, LockSet::OfKeys(keys, count, group_locks_), on_miss, write);
-  }
+  void VisitHeld(const int64_t* keys, int64_t count, const OnMiss& on_miss, const Write& write);
 
  private:
-  // Taking a group's locks is a percent of the work on so many keys; a reader waits for a part of
-  // a millisecond (longer where rows are long).
-  static constexpr int64_t kKeysPerHold = 2048;
-  // The index lines of a block and what the caller reads for it fit into the first-level cache.
-  static constexpr int64_t kKeysPerBlock = 512;
+  // Taking a group's locks, and filling and draining the pipelines, are a percent of the work on so
+  // many keys; a reader waits for a part of a millisecond (longer where rows are long).
+  static constexpr int64_t kKeysPerBlock = 1024;
 
-  // Keys first ... end - 1, the locks of their shards being held.
+  // The n keys from `first` on, the locks of their shards being held.
   template <typename OnMiss, typename Write>
-  void VisitBlocks(const int64_t* keys, int64_t first, int64_t end, const LockSet& held,
-                   const OnMiss& on_miss, const Write& write);
+  void VisitBlock(const int64_t* keys, int64_t first, int64_t n, const LockSet& held,
+                  const OnMiss& on_miss, const Write& write);
 
   static LocateFn GetLocate();
   void Locate(const int64_t* keys, int64_t n, const LockSet& held);
@@ -74,48 +76,59 @@ class RowVisitor {
   const LocateFn locate_;
   ShardView views_[kNumShards];  // of the shards whose locks are held
   bool in_snapshot_;             // one of them is still to be read by a snapshot
-  Place places_[kKeysPerBlock + kAhead];
+  Place places_[kKeysPerBlock];
 };
 
 template <typename OnMiss, typename Write>
 void RowVisitor::Visit(const int64_t* keys, int64_t count, const OnMiss& on_miss,
                        const Write& write) {
-  for (int64_t hold = 0; hold < count; hold += kKeysPerHold) {
-    const int64_t end = std::min(count, hold + kKeysPerHold);
-    const LockSet held = LockSet::OfKeys(keys + hold, end - hold, group_locks_);
+  for (int64_t first = 0; first < count; first += kKeysPerBlock) {
+    const int64_t n = std::min(count - first, kKeysPerBlock);
+    const LockSet held = LockSet::OfKeys(keys + first, n, group_locks_);
     const ExclusiveLocks locks(&impl_->locks, held);
-    VisitBlocks(keys, hold, end, held, on_miss, write);
+    VisitBlock(keys, first, n, held, on_miss, write);
   }
 }
 
 template <typename OnMiss, typename Write>
-void RowVisitor::VisitBlocks(const int64_t* keys, int64_t first, int64_t end, const LockSet& held,
-                             const OnMiss& on_miss, const Write& write) {
-  for (; first < end; first += kKeysPerBlock) {
-    const int64_t n = std::min(end - first, kKeysPerBlock);
-    Locate(keys + first, n, held);
-    for (int64_t i = 0; i < n; ++i) {
-      if (places_[i].body != nullptr) continue;
-      const uint64_t hash = HashKey(keys[first + i]);
-      places_[i] = on_miss(first + i, impl_->ShardOfHash(hash), hash);
-    }
-    std::fill_n(places_ + n, kAhead, places_[n - 1]);
-    if (in_snapshot_) Preserve(keys + first, n);
-    write(Block{first, n, places_});
+void RowVisitor::VisitHeld(const int64_t* keys, int64_t count, const OnMiss& on_miss,
+                           const Write& write) {
+  const LockSet held = LockSet::OfKeys(keys, count, group_locks_);
+  for (int64_t first = 0; first < count; first += kKeysPerBlock) {
+    VisitBlock(keys, first, std::min(count - first, kKeysPerBlock), held, on_miss, write);
   }
+}
+
+template <typename OnMiss, typename Write>
+void RowVisitor::VisitBlock(const int64_t* keys, int64_t first, int64_t n, const LockSet& held,
+                            const OnMiss& on_miss, const Write& write) {
+  Locate(keys + first, n, held);
+  for (int64_t i = 0; i < n; ++i) {
+    // Where the next ones will be inserted: the first-level cache has lost much of the block.
+    const int64_t coming = i + 8;
+    if (coming < n && places_[coming].body == nullptr) {
+      const uint64_t hash = HashKey(keys[first + coming]);
+      PrefetchLine(impl_->ShardOfHash(hash)->index->SegmentOf(hash).Home(hash));
+    }
+    if (places_[i].body != nullptr) continue;
+    const uint64_t hash = HashKey(keys[first + i]);
+    places_[i] = on_miss(first + i, impl_->ShardOfHash(hash), hash);
+  }
+  if (in_snapshot_) Preserve(keys + first, n);
+  write(Block{first, n, places_});
 }
 
 // The batch's row of key i of the group, for a loop that reads these rows: where the group takes
 // but some of the batch, the processor does not see a sequence to fetch ahead of by itself.
 inline void PrefetchInput(const Group& group, int64_t i, const uint8_t* rows, size_t row_bytes) {
-  if (group.positions == nullptr || i >= group.count) return;
+  if (group.positions == nullptr) return;
   PrefetchLines(rows + group.positions[i] * row_bytes, row_bytes);
 }
 
 // The lines of a row.
 inline void PrefetchPlace(const Place& place, size_t body_bytes) {
   PrefetchLines(place.body, body_bytes);
-  __builtin_prefetch(place.meta);
+  PrefetchLine(place.meta);
 }
 
 }  // namespace embedding

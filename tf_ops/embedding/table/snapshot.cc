@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "tf_ops/embedding/table/prefetch.h"
 #include "tf_ops/embedding/table/table.h"
 #include "tf_ops/embedding/table/table_impl.h"
 
@@ -61,8 +62,8 @@ struct Snapshot::State {
       uint64_t next = 0;
       shard->index->At(shard->scan_next, &next).ForEach([&](int64_t key, RowHandle handle) {
         if (!shard->Unscanned(handle)) return;
-        __builtin_prefetch(shard->rows->Body(handle));
-        __builtin_prefetch(shard->rows->Meta(handle));
+        PrefetchLine(shard->rows->Body(handle));
+        PrefetchLine(shard->rows->Meta(handle));
         found.push_back({key, handle});
       });
       for (const auto& [key, handle] : found) {

@@ -121,7 +121,7 @@ struct LambPass {
       const std::vector<uint8_t*>& bodies = of_group[g].bodies;
       const float* direction = of_group[g].directions.data();
       for (size_t i = 0; i < bodies.size(); ++i, direction += layout.dim) {
-        const size_t coming = std::min(i + RowVisitor::kAhead, bodies.size() - 1);
+        const size_t coming = std::min<size_t>(i + kMaxRowsAhead, bodies.size() - 1);
         PrefetchLines(bodies[coming], layout.vector_bytes);
         add(bodies[i], direction, scale, layout.dim);
       }
@@ -182,20 +182,17 @@ Status Table::Apply(const int64_t* keys, int64_t n, ValueType grad_type, const v
       impl_->FinishRow(place.body);
       return place;
     };
+    const auto prefetch = [&](int64_t i, const Place& place) {
+      PrefetchPlace(place, layout.body_bytes);
+      PrefetchInput(group, distinct.firsts[i], gradients.rows, gradients.row_bytes());
+    };
     const auto each = [&](const RowVisitor::Block& block, const auto& change) {
-      for (int64_t i = 0; i < block.n; ++i) {
-        PrefetchPlace(block.places[i + RowVisitor::kAhead], layout.body_bytes);
-        const int64_t coming = block.first + i + RowVisitor::kAhead;
-        if (coming < count) {
-          PrefetchInput(group, distinct.firsts[coming], gradients.rows, gradients.row_bytes());
-        }
-        const Place& place = block.places[i];
-        if (place.body == nullptr) continue;
+      block.Each(RowsAhead(layout.body_bytes), prefetch, [&](int64_t i, const Place& place) {
         uint32_t times = 0;
-        const float* grad = gradients.Sum(group, distinct, block.first + i, sum.data(), &times);
-        change(block.first + i, place, grad);
+        const float* grad = gradients.Sum(group, distinct, i, sum.data(), &times);
+        change(i, place, grad);
         Touch(place.meta, times, step.step);
-      }
+      });
     };
     RowVisitor visitor(impl_.get(), group);
     if (!lamb) {

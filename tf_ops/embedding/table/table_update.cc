@@ -65,22 +65,21 @@ Status Table::Upsert(const int64_t* keys, int64_t n, const void* values, Executo
       }
       return place;
     };
+    const auto prefetch = [&](int64_t i, const Place& place) {
+      PrefetchLine(place.meta);
+      PrefetchInput(group, i, vectors, bytes);
+      if (!stream) PrefetchLines(place.body, bytes);
+    };
     const auto write = [&](const RowVisitor::Block& block) {
-      for (int64_t i = 0; i < block.n; ++i) {
-        const Place& coming = block.places[i + RowVisitor::kAhead];
-        const Place& place = block.places[i];
-        const uint8_t* vector = vectors + group.position(block.first + i) * bytes;
-        __builtin_prefetch(coming.meta);
-        PrefetchInput(group, block.first + i + RowVisitor::kAhead, vectors, bytes);
-        if (place.body == nullptr) continue;
+      block.Each(RowsAhead(bytes), prefetch, [&](int64_t i, const Place& place) {
+        const uint8_t* vector = vectors + group.position(i) * bytes;
         if (stream) {
           StreamRow(place.body, vector, bytes);
         } else {
-          PrefetchLines(coming.body, bytes);
           std::memcpy(place.body, vector, bytes);
         }
         CountUpdate(place.meta);
-      }
+      });
       // Streamed rows are seen by who takes the locks next.
       if (stream) _mm_sfence();
     };
@@ -116,16 +115,17 @@ Status Table::Accumulate(const int64_t* keys, int64_t n, const void* values_or_d
       CountUpdate(place.meta);
       return {};  // done
     };
+    const auto prefetch = [&](int64_t i, const Place& place) {
+      PrefetchPlace(place, layout.vector_bytes);
+      PrefetchInput(group, i, vectors, layout.vector_bytes);
+    };
     const auto write = [&](const RowVisitor::Block& block) {
-      for (int64_t i = 0; i < block.n; ++i) {
-        PrefetchPlace(block.places[i + RowVisitor::kAhead], layout.vector_bytes);
-        PrefetchInput(group, block.first + i + RowVisitor::kAhead, vectors, layout.vector_bytes);
-        const Place& place = block.places[i];
-        if (place.body == nullptr || !expected(block.first + i)) continue;
-        load(vector_of(block.first + i), delta.data(), layout.dim);
+      block.Each(RowsAhead(layout.vector_bytes), prefetch, [&](int64_t i, const Place& place) {
+        if (!expected(i)) return;
+        load(vector_of(i), delta.data(), layout.dim);
         add(place.body, delta.data(), 1.0f, layout.dim);
         CountUpdate(place.meta);
-      }
+      });
     };
     RowVisitor(impl_.get(), group).Visit(group.keys, group.count, insert, write);
   });
@@ -142,20 +142,19 @@ Status Table::Erase(const int64_t* keys, int64_t n, Executor* executor, int64_t*
   impl_->Mutate(keys, n, executor, [&](const Group& group) {
     int64_t here = 0;
     const auto absent = [](int64_t, Shard*, uint64_t) { return Place{}; };
+    // A body becomes a link of the free list.
+    const auto prefetch = [](int64_t, const Place& place) { PrefetchLine(place.body); };
     const auto erase = [&](const RowVisitor::Block& block) {
-      for (int64_t i = 0; i < block.n; ++i) {
-        // Its body becomes a link of the free list.
-        __builtin_prefetch(block.places[i + RowVisitor::kAhead].body);
-        if (block.places[i].body == nullptr) continue;
-        const int64_t key = group.keys[block.first + i];
+      block.Each(kMaxRowsAhead, prefetch, [&](int64_t i, const Place&) {
+        const int64_t key = group.keys[i];
         const uint64_t hash = HashKey(key);
         Shard* shard = impl_->ShardOfHash(hash);
         // The key may have been in the block before.
         const RowHandle handle = shard->index->Find(hash, key);
-        if (handle == kNoRow) continue;
+        if (handle == kNoRow) return;
         shard->Erase(hash, key, handle);
         ++here;
-      }
+      });
     };
     RowVisitor(impl_.get(), group).Visit(group.keys, group.count, absent, erase);
     if (here == 0) return;
@@ -207,13 +206,13 @@ Status Table::Import(const RowLayout& layout, const OptimizerSpec& spec, const u
       if (place.body == nullptr) no_memory = true;
       return place;
     };
+    const auto prefetch = [&](int64_t i, const Place& place) {
+      PrefetchPlace(place, own.body_bytes);
+      PrefetchInput(group, i, rows, layout.stride);
+    };
     const auto write = [&](const RowVisitor::Block& block) {
-      for (int64_t i = 0; i < block.n; ++i) {
-        PrefetchPlace(block.places[i + RowVisitor::kAhead], own.body_bytes);
-        PrefetchInput(group, block.first + i + RowVisitor::kAhead, rows, layout.stride);
-        const Place& place = block.places[i];
-        if (place.body == nullptr) continue;
-        const uint8_t* from = rows + group.position(block.first + i) * layout.stride;
+      block.Each(RowsAhead(own.body_bytes), prefetch, [&](int64_t i, const Place& place) {
+        const uint8_t* from = rows + group.position(i) * layout.stride;
         if (whole) {
           std::memcpy(place.body, from + sizeof(RowHeader), layout.body_bytes);
         } else {
@@ -222,7 +221,7 @@ Status Table::Import(const RowLayout& layout, const OptimizerSpec& spec, const u
         }
         const RowHeader* header = RowLayout::Header(from);
         *place.meta = {std::min(header->freq, kMaxFreq), header->step};
-      }
+      });
     };
     RowVisitor(impl_.get(), group).Visit(group.keys, group.count, insert, write);
   });
