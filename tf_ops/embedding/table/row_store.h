@@ -2,7 +2,7 @@
 //
 //   slab:  | body 0 | body 1 | ... | body 2^k - 1 | meta 0 | meta 1 | ... | meta 2^k - 1 |
 //
-// A slab holds 2^k rows, the most that fit into kSlabTarget bytes (at least one). handle >> k is
+// A slab holds 2^k rows, the most that fit into 16 or 64 KiB (at least one). handle >> k is
 // the slab, handle & (2^k - 1) the place in it. Bodies lie apart from the 8 bytes of freq and step
 // so that they begin where cache lines do: a lookup wants the vector alone, and gets it in the
 // fewest lines. Keys are in the index. A row keeps its handle and its address until it is freed or
@@ -30,12 +30,16 @@ inline constexpr RowHandle kNoRow = 0xFFFFFFFFu;
 
 class RowStore {
  public:
-  static constexpr size_t kSlabTarget = size_t{16} << 10;
+  // The longer slabs are, the fewer addresses a search has to have in its cache, and the more
+  // memory is empty at the ends of 64 shards, which counts where rows are narrow.
+  static constexpr size_t SlabTarget(size_t body_bytes) {
+    return (body_bytes < 128 ? size_t{16} : size_t{64}) << 10;
+  }
 
   // The k of 2^k rows a slab, for bodies of `body_bytes` (at least 4).
   static int RowsPerSlabLog2(size_t body_bytes) {
     int k = 0;
-    while (k < 12 && ((body_bytes + sizeof(RowMeta)) << (k + 1)) <= kSlabTarget) ++k;
+    while (k < 12 && ((body_bytes + sizeof(RowMeta)) << (k + 1)) <= SlabTarget(body_bytes)) ++k;
     return k;
   }
   static size_t SlabBytes(size_t body_bytes) {
