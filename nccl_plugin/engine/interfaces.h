@@ -15,6 +15,7 @@ struct Interface {
   std::string pci_path;  // below /sys; empty for a virtual one
   int speed_mbps = 10000;
   uint64_t guid = 0;
+  std::string io = "udp";  // how packets go over it: udp, afxdp or dpdk
   std::vector<int> parts;  // devices of which NCCL made this one; empty: none, it is one itself
 };
 

@@ -65,11 +65,12 @@ void ReadKey(const char* (*get)(const char*), std::optional<AeadKey>* key, std::
 Settings ReadSettings(const char* (*get)(const char* name)) {
   Settings settings;
   if (const char* io = get("HARP_IO"); io != nullptr && *io != 0) {
-    settings.io = io;
-    if (settings.io != "auto" && settings.io != "udp") {
-      settings.problems.push_back("HARP_IO=" + settings.io +
-                                  " is not there in this version; udp is used");
-      settings.io = "udp";
+    const std::string kind = io;
+    if (kind == "auto" || kind == "udp" || kind == "afxdp" || kind == "dpdk") {
+      settings.io = kind;
+    } else {
+      settings.problems.push_back("HARP_IO=" + kind + " is none of auto, udp, afxdp and dpdk; " +
+                                  settings.io + " is used");
     }
   }
   if (const char* congestion = get("HARP_CONGESTION"); congestion != nullptr && *congestion != 0) {

@@ -13,7 +13,7 @@ namespace taco {
 namespace harp {
 
 struct Settings {
-  std::string io = "auto";           // HARP_IO: auto or udp
+  std::string io = "auto";           // HARP_IO: auto (which is udp), udp, afxdp or dpdk
   std::string interfaces;            // HARP_IFACE: names or beginnings, by commas; "=name" exactly;
                                      // "^..." all but these. Empty: NCCL_SOCKET_IFNAME, or all
   int paths = 4;                     // HARP_PATHS: 1 to 64, of a connection
