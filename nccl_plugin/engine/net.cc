@@ -60,8 +60,16 @@ int Net::Init(Log log) {
     if (!merged_.empty()) former_merged_.push_back(std::move(merged_));
     merged_.clear();
   }
-  interfaces_ = FindInterfaces(settings_.interfaces);
   kept_.clear();
+  if (settings_.io == "dpdk") {
+    interfaces_ = FindDpdkInterfaces(settings_, &error);
+    if (interfaces_.empty()) {
+      Warn("HARP cannot use DPDK, and NCCL goes on with its own transport: " + error);
+      return 0;
+    }
+  } else {
+    interfaces_ = FindInterfaces(settings_.interfaces);
+  }
   interfaces_.erase(std::remove_if(interfaces_.begin(), interfaces_.end(),
                                    [&](Interface& each) { return !Try(&each); }),
                     interfaces_.end());
@@ -103,10 +111,10 @@ void Net::Finalize() {
 }
 
 bool Net::Try(Interface* interface) {
-  interface->io = settings_.io == "afxdp" ? "afxdp" : "udp";
+  if (settings_.io == "afxdp") interface->io = "afxdp";
   std::string error;
   std::unique_ptr<PacketIo> io = OpenIo({interface}, 1, settings_, &error);
-  if (io == nullptr && interface->io != "udp") {
+  if (io == nullptr && interface->io == "afxdp") {
     Warn("HARP cannot use " + interface->name + " by " + KindInWords(interface->io) +
          ", and uses " + KindInWords("udp") + ": " + error);
     interface->io = "udp";

@@ -1,9 +1,11 @@
 #include "nccl_plugin/engine/open_io.h"
 
 #include <algorithm>
+#include <functional>
 #include <utility>
 
 #include "nccl_plugin/io/afxdp.h"
+#include "nccl_plugin/io/dpdk.h"
 #include "nccl_plugin/io/joined.h"
 #include "nccl_plugin/io/udp.h"
 
@@ -38,10 +40,36 @@ std::unique_ptr<PacketIo> OpenIo(const std::vector<const Interface*>& interfaces
   std::vector<std::unique_ptr<PacketIo>> parts;
   for (const Interface* each : interfaces) {
     const UdpOptions options = OptionsOf(*each, paths, settings);
-    parts.push_back(each->io == "afxdp" ? OpenAfxdp(options, error) : OpenUdp(options, error));
+    if (each->io == "dpdk") {
+      parts.push_back(
+          OpenDpdk(*each->dpdk, options.paths, static_cast<uint16_t>(settings.dpdk_mtu), error));
+    } else {
+      parts.push_back(each->io == "afxdp" ? OpenAfxdp(options, error) : OpenUdp(options, error));
+    }
     if (parts.back() == nullptr) return nullptr;
   }
   return JoinIo(std::move(parts), error);
+}
+
+std::vector<Interface> FindDpdkInterfaces(const Settings& settings, std::string* error) {
+  const auto addresses = ParseDpdkAddresses(settings.dpdk_address, error);
+  if (!addresses) {
+    *error = "HARP_DPDK_ADDRESS: " + *error;
+    return {};
+  }
+  std::vector<Interface> interfaces;
+  for (DpdkPlace& place : FindDpdkPlaces(settings.dpdk_args, *addresses, error)) {
+    Interface made;
+    made.io = "dpdk";
+    made.name = place.name;
+    const std::string address = ToText(place.address.address);
+    made.address = address.substr(0, address.rfind(':'));
+    if (place.speed_mbps > 0) made.speed_mbps = place.speed_mbps;
+    made.guid = std::hash<std::string>()(made.name + " " + address);
+    made.dpdk = std::make_shared<const DpdkPlace>(std::move(place));
+    interfaces.push_back(std::move(made));
+  }
+  return interfaces;
 }
 
 const char* KindInWords(const std::string& io) {

@@ -18,6 +18,9 @@ namespace harp {
 std::unique_ptr<PacketIo> OpenIo(const std::vector<const Interface*>& interfaces, int paths,
                                  const Settings& settings, std::string* error);
 
+// The ports that DPDK has, as settings say; starts it. None: `error` is a sentence as above.
+std::vector<Interface> FindDpdkInterfaces(const Settings& settings, std::string* error);
+
 // "UDP", "AF_XDP" or "DPDK".
 const char* KindInWords(const std::string& io);
 

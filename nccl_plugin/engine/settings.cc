@@ -87,11 +87,14 @@ Settings ReadSettings(const char* (*get)(const char* name)) {
   }
   if (const char* faults = get("HARP_FAULTS"); faults != nullptr) settings.faults = faults;
   if (const char* stats = get("HARP_STATS"); stats != nullptr) settings.stats = stats;
+  if (const char* args = get("HARP_DPDK_ARGS"); args != nullptr) settings.dpdk_args = args;
+  if (const char* place = get("HARP_DPDK_ADDRESS"); place != nullptr) settings.dpdk_address = place;
   std::vector<std::string>* problems = &settings.problems;
   Number(get, "HARP_PATHS", 1, 64, &settings.paths, problems);
   Number(get, "HARP_ENGINES", 0, 64, &settings.engines, problems);
   Number(get, "HARP_DEAD_SECONDS", 0.1, 86400, &settings.dead_seconds, problems);
   Number(get, "HARP_CONNECT_SECONDS", 0.1, 86400, &settings.connect_seconds, problems);
+  Number(get, "HARP_DPDK_MTU", 0, 65535, &settings.dpdk_mtu, problems);
   Number(get, "HARP_CREDIT_BYTES", 0, 1e12, &settings.credit_bytes, problems);
   Number(get, "HARP_QUEUE_US", 1, 1e6, &settings.queue_us, problems);
   Number(get, "HARP_SOCKET_BYTES", 65536, 1 << 30, &settings.socket_bytes, problems);
@@ -116,6 +119,10 @@ std::string Settings::ToText() const {
        << " HARP_SOCKET_BYTES=" << socket_bytes << " HARP_STATS=" << stats
        << " HARP_STATS_SECONDS=" << stats_seconds;
   if (key || !key_problem.empty()) text << " HARP_KEY=" << (key ? "set" : "unusable");
+  if (io == "dpdk") {
+    text << " HARP_DPDK_ARGS=" << dpdk_args << " HARP_DPDK_ADDRESS=" << dpdk_address
+         << " HARP_DPDK_MTU=" << dpdk_mtu;
+  }
   if (!faults.empty()) text << " HARP_FAULTS=" << faults;
   return text.str();
 }

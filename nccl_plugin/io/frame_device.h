@@ -62,11 +62,11 @@ class FrameDevice {
 
   virtual const Facts& facts() const = 0;
 
-  // Receiving. Frames stay until they are given back; those that nobody wanted are shown to OnOther
-  // before that.
+  // Receiving. Frames stay until they are given back; those that are no UDP for us are shown to
+  // OnOther before that, which may answer (as in Send) where it `may_send`.
   virtual size_t Receive(Frame* frames, size_t most, PacketIo::Stats* stats) = 0;
   virtual void GiveBack(const uint64_t* handles, size_t count) = 0;
-  virtual void OnOther(const Frame&) {}
+  virtual void OnOther(const Frame&, bool /*may_send*/) {}
   // Room for a frame that does not come from the wire, as if it had been received. Null: none.
   virtual uint8_t* Borrow(size_t, uint64_t*) { return nullptr; }
 

@@ -157,7 +157,8 @@ bool Port::DeliverOne(const FrameDevice::Frame& frame, int64_t now) {
   UdpFrame udp;
   if (!ParseUdpFrame(frame.bytes, frame.size, &udp) || udp.to.address != facts_.address.address ||
       udp.to.family != facts_.address.family) {
-    device_->OnOther(frame);
+    const Sending sending(this);
+    device_->OnOther(frame, static_cast<bool>(sending));
     return false;
   }
   const uint32_t owner = owner_of_[udp.to.port].load(std::memory_order_acquire);
