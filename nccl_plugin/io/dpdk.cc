@@ -161,6 +161,12 @@ const DpdkLibrary* LoadLibrary(std::string* error) {
   }
   using Symbol = const DpdkLibrary* (*)();
   const auto symbol = reinterpret_cast<Symbol>(dlsym(opened, "taco_harp_dpdk"));
+  if (symbol != nullptr && symbol() == nullptr) {
+    *error = path +
+             " was built where there was no DPDK; install it (Debian: libdpdk-dev), and "
+             "build again";
+    return nullptr;
+  }
   if (symbol == nullptr || symbol()->version != kDpdkLibraryVersion) {
     *error = path + " is not of this version of HARP; build both together";
     return nullptr;

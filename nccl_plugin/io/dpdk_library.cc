@@ -3,6 +3,14 @@
 // bursts amortise the stacks' locks, which nobody else wants, as the Port has one thread at a time.
 #include "nccl_plugin/io/dpdk_library.h"
 
+#ifdef TACO_WITHOUT_DPDK
+
+extern "C" __attribute__((visibility("default"))) const taco::harp::DpdkLibrary* taco_harp_dpdk() {
+  return nullptr;
+}
+
+#else
+
 #include <pthread.h>
 #include <rte_config.h>  // DPDK's headers believe that it is there
 #include <rte_eal.h>
@@ -14,6 +22,8 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <map>
@@ -70,6 +80,12 @@ bool Has(const std::vector<std::string>& words, std::initializer_list<const char
   });
 }
 
+// What EAL was started with.
+std::vector<std::string>& Arguments() {
+  static auto* const arguments = new std::vector<std::string>;
+  return *arguments;
+}
+
 // What the user has not said: one core, no threads but those that DPDK cannot do without, no files
 // that outlive the process.
 std::vector<std::string> Complete(const std::string& arguments) {
@@ -109,8 +125,9 @@ int Begin(const char* arguments, char* error, size_t error_bytes) {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
+    Arguments() = Complete(arguments);
     std::thread starter([&] {
-      std::vector<std::string> words = Complete(arguments);
+      std::vector<std::string> words = Arguments();
       std::vector<char*> pointers;
       for (std::string& word : words) pointers.push_back(word.data());
       pointers.push_back(nullptr);
@@ -209,6 +226,38 @@ const char* Configure(DpdkPort* port) {
   return nullptr;
 }
 
+bool IsUp(uint16_t port) {
+  rte_eth_link link = {};
+  return rte_eth_link_get_nowait(port, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
+}
+
+// Whether the arguments make it a client of memif, which has a server.
+bool IsMemifClient(const DpdkPort& port) {
+  if (std::strcmp(port.facts.driver, "net_memif") != 0) return false;
+  for (const std::string& word : Arguments()) {
+    const size_t name = word.find(port.facts.name);
+    if (name != std::string::npos) return word.find("role=server", name) == std::string::npos;
+  }
+  return true;
+}
+
+// 0, or a negative errno. The driver of memif connects once, when a client is started, and a server
+// that is not ready yet turns it away: then it is started again.
+int Start(const DpdkPort& port) {
+  if (!IsMemifClient(port)) return rte_eth_dev_start(port.number);
+  const auto pause = [] { std::this_thread::sleep_for(std::chrono::milliseconds(10)); };
+  for (int turn = 0; turn < 50; ++turn) {
+    const int result = rte_eth_dev_start(port.number);
+    for (int look = 0; look < 10 && result == 0; ++look) {
+      if (IsUp(port.number)) return 0;
+      pause();
+    }
+    if (result == 0) rte_eth_dev_stop(port.number);
+    for (int look = 0; look < 10 && result != 0; ++look) pause();
+  }
+  return -ETIMEDOUT;
+}
+
 void* Open(int index, uint16_t mtu, DpdkFacts* facts, char* error, size_t error_bytes) {
   static std::mutex mutex;
   static auto* const ports = new std::map<int, DpdkPort>;
@@ -224,12 +273,14 @@ void* Open(int index, uint16_t mtu, DpdkFacts* facts, char* error, size_t error_
     if (mtu != 0) port.facts.mtu = mtu;
     failed = Configure(&port);
   }
-  if (failed == nullptr && rte_eth_dev_start(port.number) != 0) failed = "its start";
+  int started = 0;
+  if (failed == nullptr && (started = Start(port)) != 0) failed = "its start";
   if (failed != nullptr) {
+    const int number = started != 0 ? -started : rte_errno;
     Say(std::string("DPDK's port ") + port.facts.name + " fails at " + failed + ": " +
-            rte_strerror(rte_errno) +
-            "; huge pages (vm.nr_hugepages), HARP_DPDK_MTU, and for a client of memif its server, "
-            "which must be there first, are what to look at" +
+            rte_strerror(number) +
+            "; huge pages (vm.nr_hugepages), HARP_DPDK_MTU, and for a client of memif its server "
+            "are what to look at" +
             LastWords(),
         error, error_bytes);
     return nullptr;
@@ -316,3 +367,5 @@ constexpr DpdkLibrary kLibrary = {
 extern "C" __attribute__((visibility("default"))) const taco::harp::DpdkLibrary* taco_harp_dpdk() {
   return &taco::harp::kLibrary;
 }
+
+#endif  // TACO_WITHOUT_DPDK

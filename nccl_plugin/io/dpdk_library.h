@@ -49,7 +49,7 @@ struct DpdkLibrary {
 }  // namespace harp
 }  // namespace taco
 
-// The one symbol that the library exports.
+// The one symbol that the library exports. Null: it was built where there was no DPDK.
 extern "C" const taco::harp::DpdkLibrary* taco_harp_dpdk();
 
 #endif  // NCCL_PLUGIN_IO_DPDK_LIBRARY_H_

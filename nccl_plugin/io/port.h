@@ -117,6 +117,7 @@ class Port {
 
  private:
   static constexpr size_t kBurst = 64;
+  static constexpr int kTurns = 16;
 
   void Deliver(const FrameDevice::Frame* frames, size_t count, int64_t now);
   bool DeliverOne(const FrameDevice::Frame& frame, int64_t now);

@@ -51,6 +51,16 @@ std::string Because(const std::string& what, int number) {
   return what + ": " + std::strerror(number) + remedy;
 }
 
+// The kernel frees a queue a little after the socket that had it was closed.
+bool BindPatiently(int socket, const sockaddr_xdp& address) {
+  for (int turn = 0;; ++turn) {
+    if (bind(socket, reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0)
+      return true;
+    if (errno != EBUSY || turn == 50) return false;
+    usleep(20'000);
+  }
+}
+
 }  // namespace
 
 std::unique_ptr<XdpSocket> XdpSocket::Open(const Options& options, std::string* error) {
@@ -146,7 +156,7 @@ bool XdpSocket::Bind(std::string* error) {
   for (const int mode : {XDP_ZEROCOPY, XDP_COPY}) {
     if (options_.copies && mode == XDP_ZEROCOPY) continue;
     address.sxdp_flags = static_cast<uint16_t>(mode | XDP_USE_NEED_WAKEUP);
-    if (bind(socket_, reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0) {
+    if (BindPatiently(socket_, address)) {
       zero_copy_ = mode == XDP_ZEROCOPY;
       return true;
     }
