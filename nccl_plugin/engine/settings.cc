@@ -94,7 +94,7 @@ Settings ReadSettings(const char* (*get)(const char* name)) {
   Number(get, "HARP_ENGINES", 0, 64, &settings.engines, problems);
   Number(get, "HARP_DEAD_SECONDS", 0.1, 86400, &settings.dead_seconds, problems);
   Number(get, "HARP_CONNECT_SECONDS", 0.1, 86400, &settings.connect_seconds, problems);
-  Number(get, "HARP_DPDK_MTU", 0, 65535, &settings.dpdk_mtu, problems);
+  Number(get, "HARP_DPDK_MTU", 0, 60000, &settings.dpdk_mtu, problems);
   Number(get, "HARP_CREDIT_BYTES", 0, 1e12, &settings.credit_bytes, problems);
   Number(get, "HARP_QUEUE_US", 1, 1e6, &settings.queue_us, problems);
   Number(get, "HARP_SOCKET_BYTES", 65536, 1 << 30, &settings.socket_bytes, problems);

@@ -69,8 +69,10 @@ def carry(start, address, server, client):
 
     Returns what was measured, and what both said.
     """
-    listening = start(0, [*environment(*server), "--listen", address])
-    words = ["--connect", address, "--io", str(PLUGIN), *SHORT]
+    # Each polls, and the system may leave both on one processor.
+    first, second = ("--processor", "0"), ("--processor", str(min(1, (os.cpu_count() or 1) - 1)))
+    listening = start(0, [*environment(*server), *first, "--listen", address])
+    words = [*second, "--connect", address, "--io", str(PLUGIN), *SHORT]
     connecting = start(1, [*environment(*client), *words])
     try:
         out, said = connecting.communicate(timeout=100)
