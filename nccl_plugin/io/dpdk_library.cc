@@ -40,12 +40,13 @@ namespace {
 constexpr uint16_t kRing = 1024;  // descriptors of a queue
 constexpr uint16_t kBurst = 64;
 
-// One port, which stays configured once it was opened.
+// One port, which stays configured and started once it was opened.
 struct DpdkPort {
   uint16_t number = 0;
   DpdkFacts facts = {};
   rte_mempool* receiving = nullptr;
   rte_mempool* sending = nullptr;
+  bool started = false;
 };
 
 // The last lines that DPDK has logged: they are for nobody's terminal, and say why something
@@ -274,7 +275,7 @@ void* Open(int index, uint16_t mtu, DpdkFacts* facts, char* error, size_t error_
     failed = Configure(&port);
   }
   int started = 0;
-  if (failed == nullptr && (started = Start(port)) != 0) failed = "its start";
+  if (failed == nullptr && !port.started && (started = Start(port)) != 0) failed = "its start";
   if (failed != nullptr) {
     const int number = started != 0 ? -started : rte_errno;
     Say(std::string("DPDK's port ") + port.facts.name + " fails at " + failed + ": " +
@@ -285,12 +286,15 @@ void* Open(int index, uint16_t mtu, DpdkFacts* facts, char* error, size_t error_
         error, error_bytes);
     return nullptr;
   }
+  port.started = true;
   rte_eth_promiscuous_enable(port.number);  // virtual ones have no filter to be asked
   *facts = port.facts;
   return &port;
 }
 
-void Close(void* port) { rte_eth_dev_stop(static_cast<DpdkPort*>(port)->number); }
+// It stays started until the process ends. Stopping it would gain nothing, and the driver of memif
+// unmaps its memory at the other end too, whoever polls there.
+void Close(void*) {}
 
 size_t Receive(void* opened, FrameDevice::Frame* frames, size_t most) {
   const auto* const port = static_cast<const DpdkPort*>(opened);
