@@ -8,10 +8,10 @@
 #include <cstring>
 #include <utility>
 
-#include "nccl_plugin/engine/clock.h"
 #include "nccl_plugin/engine/open_io.h"
 #include "nccl_plugin/engine/statistics.h"
 #include "nccl_plugin/io/aead.h"
+#include "nccl_plugin/io/clock.h"
 
 namespace taco {
 namespace harp {

@@ -93,6 +93,7 @@ const PacketIo::Stats& Joined::stats() const {
     sum_.packets_received += each.packets_received;
     sum_.bytes_received += each.bytes_received;
     sum_.refused += each.refused;
+    sum_.dropped += each.dropped;
     sum_.send_calls += each.send_calls;
     sum_.receive_calls += each.receive_calls;
     sum_.copied_bytes += each.copied_bytes;

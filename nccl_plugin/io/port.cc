@@ -1,12 +1,13 @@
 #include "nccl_plugin/io/port.h"
 
 #include <sched.h>
-#include <time.h>
 
 #include <algorithm>
 #include <cstring>
 #include <map>
 #include <utility>
+
+#include "nccl_plugin/io/clock.h"
 
 namespace taco {
 namespace harp {
@@ -14,12 +15,6 @@ namespace {
 
 constexpr uint16_t kFirstUdpPort = 49152;  // of those that are nobody's (RFC 6335)
 constexpr size_t kLeastLimit = 64;
-
-int64_t Now() {
-  timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec * 1'000'000'000 + time.tv_nsec;
-}
 
 }  // namespace
 

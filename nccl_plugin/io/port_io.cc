@@ -1,12 +1,12 @@
 #include "nccl_plugin/io/port_io.h"
 
-#include <time.h>
-
 #include <algorithm>
 #include <array>
 #include <optional>
 #include <utility>
 #include <vector>
+
+#include "nccl_plugin/io/clock.h"
 
 namespace taco {
 namespace harp {
@@ -18,12 +18,6 @@ constexpr int64_t kKnownFor = 1'000'000'000, kUnknownFor = 2'000'000;
 // Looks at the frames, without any, for each look at the kernel's sockets, which is a system call;
 // and how many of these are in a row once something came there.
 constexpr int kLooks = 256, kMoreLooks = 64;
-
-int64_t Now() {
-  timespec time;
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return time.tv_sec * 1'000'000'000 + time.tv_nsec;
-}
 
 // How packets get to an address.
 struct Route {
@@ -212,6 +206,7 @@ size_t PortIo::Receive(Incoming* packets, size_t most) {
   inbox_.Release(handed_out_);
   handed_out_ = 0;
   if (inbox_.unread() < std::min(most, kLeft)) port_->Look(&inbox_, &stats_);
+  stats_.dropped = inbox_.dropped();
   const size_t count = std::min(inbox_.unread(), most);
   if (count == 0) return ReceiveAside(packets, most);
   const int64_t now = Now();

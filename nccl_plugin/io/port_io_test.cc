@@ -255,6 +255,7 @@ TEST_F(PortIoTest, AFullInboxDropsAndTakesAgain) {
   const std::vector<std::string> waited = ReceiveTexts(b.get());
   ASSERT_FALSE(waited.empty());
   EXPECT_LT(waited.size(), 200u);
+  EXPECT_EQ(b->stats().dropped, 500 - waited.size());
   for (size_t i = 0; i < waited.size(); ++i) EXPECT_EQ(waited[i], std::to_string(i));
   SendText(a.get(), "later", b->local(0));
   EXPECT_THAT(ReceiveTexts(b.get()), ElementsAre("later"));

@@ -1,7 +1,7 @@
 """Each kind of packet I/O carries messages, alone and to ends of another kind.
 
-`afxdp` runs over a veth pair between two network namespaces, `dpdk` over memif between two processes
-and over such a pair: no hardware is needed, but root is.
+`afxdp` runs over a veth pair between two network namespaces, `dpdk` over memif between two
+processes and over such a pair: no hardware is needed, but root is.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def kernel_datagrams(links, machine):
     """How many UDP datagrams the kernel of a machine has given to sockets, and sent."""
     shown = links.popen(machine, ["cat", "/proc/net/snmp"], **PIPES).communicate()[0]
     names, values = (line.split() for line in shown.splitlines() if line.startswith("Udp:"))
-    udp = dict(zip(names, values))
+    udp = dict(zip(names, values, strict=True))
     return int(udp["InDatagrams"]), int(udp["OutDatagrams"])
 
 
@@ -208,11 +208,14 @@ def test_dpdk_over_memif(tmp_path, variables):
 @pytest.mark.parametrize("server", ["dpdk", "udp"])
 def test_dpdk_and_udp_understand_each_other(links, server):
     # Beside the kernel's address, on the same link: only HARP answers for it.
-    by_dpdk = "net_af_packet0", {
-        "HARP_IO": "dpdk",
-        "HARP_DPDK_ADDRESS": "10.83.0.101/24",
-        "HARP_DPDK_ARGS": f"{EAL} --vdev=net_af_packet0,iface={INTERFACE}",
-    }
+    by_dpdk = (
+        "net_af_packet0",
+        {
+            "HARP_IO": "dpdk",
+            "HARP_DPDK_ADDRESS": "10.83.0.101/24",
+            "HARP_DPDK_ARGS": f"{EAL} --vdev=net_af_packet0,iface={INTERFACE}",
+        },
+    )
     # What the kernel puts together for a veth pair is larger than a frame.
     by_udp = kind("udp", HARP_SEGMENTATION="0")
     ends = (by_dpdk, by_udp) if server == "dpdk" else (by_udp, by_dpdk)

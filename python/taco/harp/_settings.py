@@ -92,9 +92,7 @@ def _dpdk_addresses(text: str) -> str:
         address, _, gateway = each.partition(",")
         try:
             network = ipaddress.IPv4Interface(address).network
-            fits = "/" in address and (
-                "," not in each or ipaddress.IPv4Address(gateway) in network
-            )
+            fits = "/" in address and ("," not in each or ipaddress.IPv4Address(gateway) in network)
         except ValueError:
             fits = False
         if not fits:
