@@ -43,7 +43,7 @@ demo-harp: harp-tools ## TCP against HARP between two network namespaces, clean 
 .PHONY: harp-tools
 harp-tools:
 	@$(setup) build harp venv-run
-	@$(bazel) build $(quiet) $(BAZEL_FLAGS) //nccl_plugin:libnccl-net-harp.so //nccl_plugin/tools/harp_check:harp-check //nccl_plugin/tools/harp_perf:harp-perf //nccl_plugin/tools/harp_soak:harp-soak
+	@$(bazel) build $(quiet) $(BAZEL_FLAGS) //nccl_plugin:libnccl-net-harp.so //nccl_plugin:libharp-dpdk.so //nccl_plugin/tools/harp_check:harp-check //nccl_plugin/tools/harp_perf:harp-perf //nccl_plugin/tools/harp_soak:harp-soak
 
 .PHONY: build
 build: libraries ## the native libraries, into bazel-bin/

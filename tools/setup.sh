@@ -2,10 +2,10 @@
 # tools/setup.sh PIECE...: brings this machine and this checkout to where a make target can start.
 #
 #   build       Bazel, a C++17 compiler, Python with venv
-#   test        googletest, Google Benchmark, iproute2, iptables
+#   test        googletest, Google Benchmark, iproute2, iptables, DPDK
 #   soak        clang 14 with libFuzzer
 #   bench       iproute2
-#   harp        iproute2, iptables
+#   harp        iproute2, iptables, DPDK
 #   venv-run    .venv with requirements/run.lock, this checkout's taco linked into it
 #   venv-torch  .venv with requirements/torch.lock too
 #   venv-dev    .venv with requirements/dev.lock too
@@ -112,6 +112,7 @@ needs_test() {
   need libbenchmark-dev test -e /usr/include/benchmark/benchmark.h
   need iproute2 has tc # network namespaces, joined by links of a given speed
   need iptables has iptables # to lose packets between them
+  need libdpdk-dev test -e /usr/include/dpdk/rte_ethdev.h
 }
 
 needs_bench() {
@@ -121,6 +122,7 @@ needs_bench() {
 needs_harp() {
   need iproute2 has tc # network namespaces, joined by links of a given speed
   need iptables has iptables # to lose packets between them
+  need libdpdk-dev test -e /usr/include/dpdk/rte_ethdev.h
 }
 
 needs_soak() {

@@ -16,7 +16,7 @@ import pathlib
 import sys
 
 from benchmarks.harp import report
-from benchmarks.harp.measure import CONTESTANTS, ROOT, Plan, measure
+from benchmarks.harp.measure import CONTESTANTS, ROOT, USUAL, Plan, measure
 from benchmarks.lightcc import about
 from benchmarks.lightcc.links import LinksUnavailable
 
@@ -30,7 +30,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--quick", action="store_true", help="one short round: does everything run?")
-    add("--contestants", default=",".join(CONTESTANTS), help="(%(default)s)")
+    add("--contestants", default=",".join(USUAL), help="(%(default)s)")
     add("--rounds", type=int, default=7, help="turns of each contestant (%(default)s)")
     add("--seconds", type=float, default=1.0, help="about, of a stream (%(default)s)")
     add("--pings", type=int, default=20_000, help="round trips of 8 bytes (%(default)s)")

@@ -38,7 +38,12 @@ CONTESTANTS: Mapping[str, str] = {
     "harp_1_path": f"HARP_PATHS=1 HARP_CHECKSUM=1 {PLUGIN}",
     "harp_8_paths": f"HARP_PATHS=8 HARP_CHECKSUM=1 {PLUGIN}",
     "harp_no_crc": f"HARP_PATHS=1 HARP_CHECKSUM=0 {PLUGIN}",
+    "harp_afxdp": f"HARP_IO=afxdp HARP_PATHS=4 HARP_CHECKSUM=1 {PLUGIN}",
 }
+
+# Those of a run that names none. AF_XDP has to be asked for: its kernel support and privileges are
+# not everywhere.
+USUAL = tuple(name for name in CONTESTANTS if name != "harp_afxdp")
 
 
 # What `ethtool -K INTERFACE tso off gso off gro off` does, for whoever has no ethtool.
@@ -58,7 +63,7 @@ class Plan:
     """What is measured.
 
     Attributes:
-        contestants: of CONTESTANTS.
+        contestants: of CONTESTANTS; USUAL by default.
         rounds: turns of each.
         seconds: about, of a stream.
         pings: round trips of 8 bytes.
@@ -68,7 +73,7 @@ class Plan:
         offload: whether the link takes packets larger than its MTU.
     """
 
-    contestants: tuple[str, ...] = tuple(CONTESTANTS)
+    contestants: tuple[str, ...] = USUAL
     rounds: int = 7
     seconds: float = 1.0
     pings: int = 20_000

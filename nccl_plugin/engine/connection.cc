@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "nccl_plugin/engine/clock.h"
 #include "nccl_plugin/engine/statistics.h"
+#include "nccl_plugin/io/clock.h"
 #include "nccl_plugin/protocol/handshake.h"
 
 namespace taco {
@@ -145,6 +145,7 @@ std::string Connection::Description() const {
   add("packets_sent", io.packets_sent);
   add("packets_received", io.packets_received);
   add("packets_refused", io.refused);
+  add("packets_dropped", io.dropped);
   add("send_calls", io.send_calls);
   add("receive_calls", io.receive_calls);
   add("copied_bytes", io.copied_bytes);

@@ -7,8 +7,8 @@
 #include <functional>
 #include <vector>
 
-#include "nccl_plugin/engine/clock.h"
 #include "nccl_plugin/engine/net.h"
+#include "nccl_plugin/io/clock.h"
 
 namespace taco {
 namespace harp {

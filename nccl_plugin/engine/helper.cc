@@ -6,8 +6,8 @@
 #include <chrono>
 #include <utility>
 
-#include "nccl_plugin/engine/clock.h"
 #include "nccl_plugin/engine/quiet_thread.h"
+#include "nccl_plugin/io/clock.h"
 
 namespace taco {
 namespace harp {

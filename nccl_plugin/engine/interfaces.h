@@ -3,8 +3,11 @@
 #define NCCL_PLUGIN_ENGINE_INTERFACES_H_
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
+
+#include "nccl_plugin/io/dpdk.h"
 
 namespace taco {
 namespace harp {
@@ -15,6 +18,8 @@ struct Interface {
   std::string pci_path;  // below /sys; empty for a virtual one
   int speed_mbps = 10000;
   uint64_t guid = 0;
+  std::string io = "udp";                 // how packets go over it: udp, afxdp or dpdk
+  std::shared_ptr<const DpdkPlace> dpdk;  // which port of DPDK; null: one of the kernel
   std::vector<int> parts;  // devices of which NCCL made this one; empty: none, it is one itself
 };
 

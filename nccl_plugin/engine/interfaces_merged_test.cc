@@ -10,10 +10,10 @@
 #include <utility>
 #include <vector>
 
-#include "nccl_plugin/engine/clock.h"
 #include "nccl_plugin/engine/listener.h"
 #include "nccl_plugin/engine/net.h"
 #include "nccl_plugin/engine/send_connection.h"
+#include "nccl_plugin/io/clock.h"
 #include "nccl_plugin/io/packet_io_around.h"
 #include "nccl_plugin/io/udp.h"
 

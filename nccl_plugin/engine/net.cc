@@ -8,10 +8,10 @@
 #include <cstring>
 #include <utility>
 
-#include "nccl_plugin/engine/clock.h"
+#include "nccl_plugin/engine/open_io.h"
 #include "nccl_plugin/engine/statistics.h"
 #include "nccl_plugin/io/aead.h"
-#include "nccl_plugin/io/udp.h"
+#include "nccl_plugin/io/clock.h"
 
 namespace taco {
 namespace harp {
@@ -60,21 +60,18 @@ int Net::Init(Log log) {
     if (!merged_.empty()) former_merged_.push_back(std::move(merged_));
     merged_.clear();
   }
-  interfaces_ = FindInterfaces(settings_.interfaces);
-  const auto fails = [&](const Interface& interface) {
-    UdpOptions options;
-    options.address = interface.address;
-    options.paths = 1;
-    options.receive_bytes = options.send_bytes = settings_.socket_bytes;
-    const std::unique_ptr<PacketIo> io = OpenUdp(options, &error);
-    if (io != nullptr) {
-      if (!io->notes().empty()) Info("HARP on " + interface.name + ": " + io->notes());
-      return false;
+  kept_.clear();
+  if (settings_.io == "dpdk") {
+    interfaces_ = FindDpdkInterfaces(settings_, &error);
+    if (interfaces_.empty()) {
+      Warn("HARP cannot use DPDK, and NCCL goes on with its own transport: " + error);
+      return 0;
     }
-    Warn("HARP leaves " + interface.name + " out: " + error);
-    return true;
-  };
-  interfaces_.erase(std::remove_if(interfaces_.begin(), interfaces_.end(), fails),
+  } else {
+    interfaces_ = FindInterfaces(settings_.interfaces);
+  }
+  interfaces_.erase(std::remove_if(interfaces_.begin(), interfaces_.end(),
+                                   [&](Interface& each) { return !Try(&each); }),
                     interfaces_.end());
   if (interfaces_.empty()) {
     Info("HARP finds no network interface that is up and has an address" +
@@ -98,8 +95,10 @@ int Net::Init(Log log) {
   std::string names;
   for (const Interface& each : interfaces_) {
     names += (names.empty() ? "" : ", ") + each.name + " " + each.address;
+    if (each.io != interfaces_[0].io) names += std::string(" (") + KindInWords(each.io) + ")";
   }
-  Info("HARP over UDP on " + names + "; " + settings_.ToText());
+  Info(std::string("HARP over ") + KindInWords(interfaces_[0].io) + " on " + names + "; " +
+       settings_.ToText());
   return devices();
 }
 
@@ -108,6 +107,26 @@ void Net::Finalize() {
   if (users_ == 0 || --users_ != 0) return;
   helper_.Stop(kStopWait);
   engines_.Stop();
+  kept_.clear();
+}
+
+bool Net::Try(Interface* interface) {
+  if (settings_.io == "afxdp") interface->io = "afxdp";
+  std::string error;
+  std::unique_ptr<PacketIo> io = OpenIo({interface}, 1, settings_, &error);
+  if (io == nullptr && interface->io == "afxdp") {
+    Warn("HARP cannot use " + interface->name + " by " + KindInWords(interface->io) +
+         ", and uses " + KindInWords("udp") + ": " + error);
+    interface->io = "udp";
+    io = OpenIo({interface}, 1, settings_, &error);
+  }
+  if (io == nullptr) {
+    Warn("HARP leaves " + interface->name + " out: " + error);
+    return false;
+  }
+  if (!io->notes().empty()) Info("HARP on " + interface->name + ": " + io->notes());
+  if (interface->io != "udp") kept_.push_back(std::move(io));
+  return true;
 }
 
 void Net::Warn(const std::string& text) const {
@@ -132,18 +151,10 @@ std::unique_ptr<PacketIo> Net::Open(int device, int paths, std::string* error) {
     return nullptr;
   }
   const std::vector<int> parts = Parts(device);
-  UdpOptions options;
-  options.address = interfaces_[parts[0]].address;
-  options.interface = interfaces_[parts[0]].name;
-  for (size_t part = 1; part < parts.size(); ++part) {
-    options.others.push_back({interfaces_[parts[part]].address, interfaces_[parts[part]].name});
-  }
+  std::vector<const Interface*> interfaces;
+  for (const int part : parts) interfaces.push_back(&interfaces_[part]);
   const int most = static_cast<int>(kMaxPaths / parts.size());
-  options.paths = static_cast<uint16_t>(std::min(paths, most) * static_cast<int>(parts.size()));
-  options.send_segmentation = options.receive_segmentation = settings_.segmentation;
-  options.send_bytes = settings_.socket_bytes;
-  options.receive_bytes = settings_.socket_bytes;
-  std::unique_ptr<PacketIo> io = OpenUdp(options, error);
+  std::unique_ptr<PacketIo> io = OpenIo(interfaces, std::min(paths, most), settings_, error);
   if (io == nullptr) return io;
   Faults faults = faults_;
   faults.seed += ++opened_;  // not the same packets of all connections

@@ -79,6 +79,9 @@ class Net {
  private:
   Net() = default;
 
+  // Leaves the interface out (false) if packets cannot go over it; where its kind of I/O is not to
+  // be had, it becomes udp.
+  bool Try(Interface* interface);
   // So many paths for each interface that the device is made of.
   std::unique_ptr<PacketIo> Open(int device, int paths, std::string* error);
   // The devices that a device is made of.
@@ -95,6 +98,7 @@ class Net {
   Faults faults_;
   std::atomic<uint64_t> opened_{0};
   std::vector<Interface> interfaces_;
+  std::vector<std::unique_ptr<PacketIo>> kept_;  // so that interfaces stay open between connections
   mutable std::mutex merged_mutex_;
   std::deque<Interface> merged_;
   std::vector<std::shared_ptr<CreditPool>> credit_;  // of each

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "nccl_plugin/engine/clock.h"
+#include "nccl_plugin/io/clock.h"
 
 namespace taco {
 namespace harp {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "nccl_plugin/engine/clock.h"
 #include "nccl_plugin/engine/statistics.h"
+#include "nccl_plugin/io/clock.h"
 
 namespace taco {
 namespace harp {

@@ -5,8 +5,8 @@
 #include <utility>
 #include <vector>
 
-#include "nccl_plugin/engine/clock.h"
 #include "nccl_plugin/engine/statistics.h"
+#include "nccl_plugin/io/clock.h"
 
 namespace taco {
 namespace harp {

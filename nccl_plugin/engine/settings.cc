@@ -65,11 +65,12 @@ void ReadKey(const char* (*get)(const char*), std::optional<AeadKey>* key, std::
 Settings ReadSettings(const char* (*get)(const char* name)) {
   Settings settings;
   if (const char* io = get("HARP_IO"); io != nullptr && *io != 0) {
-    settings.io = io;
-    if (settings.io != "auto" && settings.io != "udp") {
-      settings.problems.push_back("HARP_IO=" + settings.io +
-                                  " is not there in this version; udp is used");
-      settings.io = "udp";
+    const std::string kind = io;
+    if (kind == "auto" || kind == "udp" || kind == "afxdp" || kind == "dpdk") {
+      settings.io = kind;
+    } else {
+      settings.problems.push_back("HARP_IO=" + kind + " is none of auto, udp, afxdp and dpdk; " +
+                                  settings.io + " is used");
     }
   }
   if (const char* congestion = get("HARP_CONGESTION"); congestion != nullptr && *congestion != 0) {
@@ -86,11 +87,14 @@ Settings ReadSettings(const char* (*get)(const char* name)) {
   }
   if (const char* faults = get("HARP_FAULTS"); faults != nullptr) settings.faults = faults;
   if (const char* stats = get("HARP_STATS"); stats != nullptr) settings.stats = stats;
+  if (const char* args = get("HARP_DPDK_ARGS"); args != nullptr) settings.dpdk_args = args;
+  if (const char* place = get("HARP_DPDK_ADDRESS"); place != nullptr) settings.dpdk_address = place;
   std::vector<std::string>* problems = &settings.problems;
   Number(get, "HARP_PATHS", 1, 64, &settings.paths, problems);
   Number(get, "HARP_ENGINES", 0, 64, &settings.engines, problems);
   Number(get, "HARP_DEAD_SECONDS", 0.1, 86400, &settings.dead_seconds, problems);
   Number(get, "HARP_CONNECT_SECONDS", 0.1, 86400, &settings.connect_seconds, problems);
+  Number(get, "HARP_DPDK_MTU", 0, 60000, &settings.dpdk_mtu, problems);
   Number(get, "HARP_CREDIT_BYTES", 0, 1e12, &settings.credit_bytes, problems);
   Number(get, "HARP_QUEUE_US", 1, 1e6, &settings.queue_us, problems);
   Number(get, "HARP_SOCKET_BYTES", 65536, 1 << 30, &settings.socket_bytes, problems);
@@ -115,6 +119,10 @@ std::string Settings::ToText() const {
        << " HARP_SOCKET_BYTES=" << socket_bytes << " HARP_STATS=" << stats
        << " HARP_STATS_SECONDS=" << stats_seconds;
   if (key || !key_problem.empty()) text << " HARP_KEY=" << (key ? "set" : "unusable");
+  if (io == "dpdk") {
+    text << " HARP_DPDK_ARGS=" << dpdk_args << " HARP_DPDK_ADDRESS=" << dpdk_address
+         << " HARP_DPDK_MTU=" << dpdk_mtu;
+  }
   if (!faults.empty()) text << " HARP_FAULTS=" << faults;
   return text.str();
 }

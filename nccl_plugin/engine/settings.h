@@ -13,7 +13,11 @@ namespace taco {
 namespace harp {
 
 struct Settings {
-  std::string io = "auto";           // HARP_IO: auto or udp
+  std::string io = "auto";           // HARP_IO: auto (which is udp), udp, afxdp or dpdk
+  std::string dpdk_args;             // HARP_DPDK_ARGS: of DPDK's EAL, by spaces
+  std::string dpdk_address;          // HARP_DPDK_ADDRESS: 10.9.0.1/24 or 10.9.0.1/24,GATEWAY of
+                                     // each port of DPDK, by semicolons
+  int dpdk_mtu = 0;                  // HARP_DPDK_MTU: of these ports; 0: their own
   std::string interfaces;            // HARP_IFACE: names or beginnings, by commas; "=name" exactly;
                                      // "^..." all but these. Empty: NCCL_SOCKET_IFNAME, or all
   int paths = 4;                     // HARP_PATHS: 1 to 64, of a connection

@@ -53,6 +53,18 @@ TEST(Settings, WhatIsSetCounts) {
   EXPECT_EQ(Read({{"NCCL_SOCKET_IFNAME", "eth"}}).interfaces, "eth");
 }
 
+TEST(Settings, WhatDpdkIsGivenIsShownWithDpdk) {
+  const Settings settings = Read({{"HARP_IO", "dpdk"},
+                                  {"HARP_DPDK_ADDRESS", "10.9.0.1/24"},
+                                  {"HARP_DPDK_ARGS", "--no-pci -m 64"},
+                                  {"HARP_DPDK_MTU", "9000"}});
+  EXPECT_TRUE(settings.problems.empty());
+  EXPECT_EQ(settings.dpdk_address, "10.9.0.1/24");
+  EXPECT_EQ(settings.dpdk_args, "--no-pci -m 64");
+  EXPECT_EQ(settings.dpdk_mtu, 9000);
+  EXPECT_THAT(settings.ToText(), testing::HasSubstr("HARP_DPDK_ADDRESS=10.9.0.1/24"));
+}
+
 TEST(Settings, AKeyIsReadAndNotShown) {
   const std::string digits(64, '7');
   Settings settings = Read({{"HARP_KEY", digits}});
@@ -90,12 +102,12 @@ TEST(Settings, NonsenseIsNamedAndTheDefaultTaken) {
                                                         " is no whole number from 1 to 64")));
   }
   const Settings settings =
-      Read({{"HARP_IO", "dpdk"}, {"HARP_DEAD_SECONDS", "inf"}, {"HARP_CONGESTION", "reno"}});
+      Read({{"HARP_IO", "rdma"}, {"HARP_DEAD_SECONDS", "inf"}, {"HARP_CONGESTION", "reno"}});
   EXPECT_EQ(settings.congestion, "swift");
-  EXPECT_EQ(settings.io, "udp");
+  EXPECT_EQ(settings.io, "auto");
   EXPECT_EQ(settings.dead_seconds, 30);
   EXPECT_THAT(settings.problems,
-              testing::ElementsAre(testing::HasSubstr("HARP_IO=dpdk is not there"),
+              testing::ElementsAre(testing::HasSubstr("HARP_IO=rdma is none of auto, udp, afxdp"),
                                    testing::HasSubstr("HARP_CONGESTION=reno is neither"),
                                    testing::HasSubstr("HARP_DEAD_SECONDS=inf is no number")));
 }

@@ -1,6 +1,6 @@
 // Start here. How packets leave the machine and come in, whatever carries them: an object has one
 // interface, some paths over it, and moves packets in batches. `udp.h` opens the kind that works
-// everywhere.
+// everywhere; `afxdp.h` and `dpdk.h` those that go past the kernel, over what `port.h` shares out.
 //
 //   Send      takes packets from the front of a batch, until a queue is full
 //   Receive   gives what came, as views into the object's own memory
@@ -51,6 +51,7 @@ class PacketIo {
     uint64_t packets_received = 0;
     uint64_t bytes_received = 0;
     uint64_t refused = 0;     // packets that came and were not encrypted with the key
+    uint64_t dropped = 0;     // that came and found no room, where that is known
     uint64_t send_calls = 0;  // of the system
     uint64_t receive_calls = 0;
     uint64_t copied_bytes = 0;  // by the kernel or the kind, in both directions
@@ -89,7 +90,9 @@ class PacketIo {
   virtual Endpoint local(uint16_t path) const = 0;
 
   // Readable (as for poll) when something came. For sleeping, once Receive has returned 0: before
-  // that, packets may wait in the object. The object keeps it; do not read or close it.
+  // that, packets may wait in the object. The object keeps it; do not read or close it. Of kinds
+  // whose objects share an interface it tells of packets for all of them, and not of those that
+  // another one has found: sleep for a bounded time. With dpdk it is always readable.
   virtual int descriptor() const = 0;
 
   virtual const Stats& stats() const = 0;

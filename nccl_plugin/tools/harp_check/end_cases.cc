@@ -180,7 +180,13 @@ struct Signals {
 Signals ReadSignals() {
   Signals signals;
   std::memset(static_cast<void*>(&signals), 0, sizeof(signals));
-  for (int i = 1; i < 65; ++i) sigaction(i, nullptr, &signals.actions[static_cast<size_t>(i)]);
+  for (int i = 1; i < 65; ++i) {
+    struct sigaction& action = signals.actions[static_cast<size_t>(i)];
+    sigaction(i, nullptr, &action);
+    // glibc's own mark, on all that was ever set: what is put back as it was has it too.
+    constexpr int kRestorer = 0x04000000;
+    action.sa_flags &= ~kRestorer;
+  }
   pthread_sigmask(SIG_SETMASK, nullptr, &signals.mask);
   return signals;
 }

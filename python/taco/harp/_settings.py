@@ -6,6 +6,7 @@ and checked. A test compares names, defaults and bounds with what the plugin say
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,8 +87,39 @@ def _key_file(text: str) -> str:
     return text
 
 
+def _dpdk_addresses(text: str) -> str:
+    for each in text.split(";"):
+        address, _, gateway = each.partition(",")
+        try:
+            network = ipaddress.IPv4Interface(address).network
+            fits = "/" in address and ("," not in each or ipaddress.IPv4Address(gateway) in network)
+        except ValueError:
+            fits = False
+        if not fits:
+            raise ValueError("must be like 10.9.0.1/24 or 10.9.0.1/24,10.9.0.254, by semicolons")
+    return text
+
+
 VARIABLES: tuple[Variable, ...] = (
-    Variable("HARP_IO", "auto", "How packets leave the machine.", _choice("auto", "udp")),
+    Variable(
+        "HARP_IO",
+        "auto",
+        "How packets leave the machine: by the kernel's UDP (as auto), AF_XDP or DPDK.",
+        _choice("auto", "udp", "afxdp", "dpdk"),
+    ),
+    Variable(
+        "HARP_DPDK_ADDRESS",
+        None,
+        "With dpdk: 10.9.0.1/24, or 10.9.0.1/24,GATEWAY, of each port, by semicolons.",
+        _dpdk_addresses,
+    ),
+    Variable("HARP_DPDK_ARGS", None, "With dpdk: arguments of its EAL, by spaces.", str),
+    Variable(
+        "HARP_DPDK_MTU",
+        "0",
+        "With dpdk: the MTU of its ports; 0: their own.",
+        _whole(0, 60000),
+    ),
     Variable(
         "HARP_IFACE",
         None,

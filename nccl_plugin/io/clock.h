@@ -1,6 +1,6 @@
 // Nanoseconds that never go back.
-#ifndef NCCL_PLUGIN_ENGINE_CLOCK_H_
-#define NCCL_PLUGIN_ENGINE_CLOCK_H_
+#ifndef NCCL_PLUGIN_IO_CLOCK_H_
+#define NCCL_PLUGIN_IO_CLOCK_H_
 
 #include <time.h>
 
@@ -18,4 +18,4 @@ inline int64_t Now() {
 }  // namespace harp
 }  // namespace taco
 
-#endif  // NCCL_PLUGIN_ENGINE_CLOCK_H_
+#endif  // NCCL_PLUGIN_IO_CLOCK_H_

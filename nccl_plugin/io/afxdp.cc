@@ -1,0 +1,198 @@
+#include "nccl_plugin/io/afxdp.h"
+
+#include <net/if.h>
+#include <net/if_arp.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "nccl_plugin/io/neighbours.h"
+#include "nccl_plugin/io/port.h"
+#include "nccl_plugin/io/port_io.h"
+#include "nccl_plugin/io/socket_address.h"
+#include "nccl_plugin/io/xdp_program.h"
+#include "nccl_plugin/io/xdp_socket.h"
+
+namespace taco {
+namespace harp {
+namespace {
+
+constexpr uint32_t kFrames = 8192, kLeastFrames = 1024, kSendFrames = 2048;
+constexpr uint32_t kMaxQueues = 64;
+
+// All queues of an interface. A handle is a queue and a place in its memory.
+class Afxdp final : public FrameDevice {
+ public:
+  static std::unique_ptr<Afxdp> Open(const Endpoint& address, const std::string& name,
+                                     std::string* error);
+  ~Afxdp() override {
+    if (epoll_ >= 0) close(epoll_);
+  }
+
+  const Facts& facts() const override { return facts_; }
+  size_t Receive(Frame* frames, size_t most, PacketIo::Stats* stats) override;
+  void GiveBack(const uint64_t* handles, size_t count) override;
+  // By one queue: the kernel may put packets of several in another order.
+  size_t Send(const Pieces* frames, size_t count, PacketIo::Stats* stats) override {
+    return sockets_[0]->Send(frames, count, stats);
+  }
+  Way Find(const Endpoint& to, int64_t now, Mac* mac) override {
+    return neighbours_.Find(to, now, mac);
+  }
+  bool Claim(uint16_t port, std::string* error) override {
+    Endpoint endpoint = facts_.address;
+    endpoint.port = port;
+    return program_->Claim(endpoint, error);
+  }
+  void Drop(uint16_t port) override { program_->Drop(port); }
+  int descriptor() const override { return epoll_; }
+
+ private:
+  static constexpr size_t kBurst = 64;
+
+  explicit Afxdp(int interface) : neighbours_(interface) {}
+  bool OpenQueues(int interface, const std::string& name, std::string* error);
+
+  Facts facts_;
+  Neighbours neighbours_;
+  std::unique_ptr<XdpProgram> program_;  // its tables hold the sockets
+  std::vector<std::unique_ptr<XdpSocket>> sockets_;
+  size_t next_ = 0;  // to look at
+  int epoll_ = -1;
+};
+
+// How many queues it receives by.
+uint32_t CountQueues(const std::string& name) {
+  uint32_t count = 0;
+  while (count < kMaxQueues &&
+         access(("/sys/class/net/" + name + "/queues/rx-" + std::to_string(count)).c_str(), F_OK) ==
+             0) {
+    ++count;
+  }
+  return std::max(count, 1u);  // where /sys is another namespace's
+}
+
+bool ReadMac(const std::string& name, Mac* mac, std::string* error) {
+  const int any = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  ifreq request = {};
+  name.copy(request.ifr_name, IFNAMSIZ - 1);
+  const bool read = any >= 0 && ioctl(any, SIOCGIFHWADDR, &request) == 0;
+  if (any >= 0) close(any);
+  if (!read || request.ifr_hwaddr.sa_family != ARPHRD_ETHER) {
+    *error = name + " is no Ethernet, which AF_XDP is used for; choose another interface";
+    return false;
+  }
+  std::memcpy(mac->data(), request.ifr_hwaddr.sa_data, mac->size());
+  return true;
+}
+
+bool Afxdp::OpenQueues(int interface, const std::string& name, std::string* error) {
+  const uint32_t queues = CountQueues(name);
+  XdpSocket::Options options;
+  options.interface = interface;
+  options.name = name;
+  options.send_frames = kSendFrames;
+  options.receive_frames = kFrames;
+  while (options.receive_frames > kLeastFrames && options.receive_frames * queues > 2 * kFrames) {
+    options.receive_frames /= 2;
+  }
+  options.copies = program_->generic();
+  for (options.queue = 0; options.queue < queues; ++options.queue) {
+    std::unique_ptr<XdpSocket> socket = XdpSocket::Open(options, error);
+    if (socket == nullptr) return false;
+    if (!program_->SetSocket(options.queue, socket->descriptor(), error)) return false;
+    epoll_event event = {};
+    event.events = EPOLLIN;
+    epoll_ctl(epoll_, EPOLL_CTL_ADD, socket->descriptor(), &event);
+    sockets_.push_back(std::move(socket));
+    options.send_frames = 64;
+  }
+  facts_.frames = size_t{options.receive_frames} * queues;
+  return true;
+}
+
+std::unique_ptr<Afxdp> Afxdp::Open(const Endpoint& address, const std::string& name,
+                                   std::string* error) {
+  const auto interface = static_cast<int>(if_nametoindex(name.c_str()));
+  const std::optional<size_t> mtu = InterfaceMtu(name);
+  if (interface == 0 || !mtu) {
+    *error = "there is no interface " + name + "; `ip link` lists those of this machine";
+    return nullptr;
+  }
+  std::unique_ptr<Afxdp> made(new Afxdp(interface));
+  Facts& facts = made->facts_;
+  facts.address = address;
+  facts.address.port = 0;
+  if (!ReadMac(name, &facts.mac, error)) return nullptr;
+  made->epoll_ = epoll_create1(EPOLL_CLOEXEC);
+  made->program_ = XdpProgram::Attach(interface, name, error);
+  if (made->program_ == nullptr || !made->OpenQueues(interface, name, error)) return nullptr;
+  facts.max_ip = std::min(*mtu, XdpSocket::kMaxFrame - kEthernetBytes);
+  if (facts.max_ip < *mtu) {
+    facts.notes += "AF_XDP's frames are pages: packets have " + std::to_string(facts.max_ip) +
+                   " bytes where the MTU is " + std::to_string(*mtu) + ". ";
+  }
+  const bool zero_copy = made->sockets_[0]->zero_copy();
+  if (!zero_copy) {
+    facts.notes += std::string("AF_XDP copies packets") +
+                   (made->program_->generic() ? " in the kernel's generic way" : "") +
+                   ", as the driver has no zero-copy. ";
+  }
+  facts.copies_sent = zero_copy ? 1 : 2;  // ours, and the kernel's
+  facts.copies_received = zero_copy ? 0 : 1;
+  return made;
+}
+
+size_t Afxdp::Receive(Frame* frames, size_t most, PacketIo::Stats* stats) {
+  size_t count = 0;
+  for (size_t turn = 0; turn < sockets_.size() && count < most; ++turn) {
+    const size_t queue = next_++ % sockets_.size();
+    const size_t found = sockets_[queue]->Receive(frames + count, most - count, stats);
+    for (size_t index = count; index < count + found; ++index) {
+      frames[index].handle |= uint64_t{queue} << 32;
+    }
+    count += found;
+  }
+  return count;
+}
+
+void Afxdp::GiveBack(const uint64_t* handles, size_t count) {
+  uint64_t places[kBurst];
+  size_t begin = 0;
+  while (begin < count) {  // a run of one queue
+    const uint64_t queue = handles[begin] >> 32;
+    size_t size = 0;
+    for (; size < kBurst && begin + size < count && handles[begin + size] >> 32 == queue; ++size) {
+      places[size] = handles[begin + size] & UINT32_MAX;
+    }
+    sockets_[queue]->GiveBack(places, size);
+    begin += size;
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<PacketIo> OpenAfxdp(const UdpOptions& options, std::string* error) {
+  PortIoOptions port_options;
+  port_options.paths = options.paths;
+  port_options.kernel = OpenUdp(options, error);
+  if (port_options.kernel == nullptr) return nullptr;
+  const Endpoint local = port_options.kernel->local(0);
+  const std::string name = options.interface.empty() ? FindInterface(local) : options.interface;
+  Endpoint address = local;
+  address.port = 0;
+  std::shared_ptr<Port> port = SharedPort("afxdp " + name + " " + ToText(address),
+                                          [&] { return Afxdp::Open(address, name, error); });
+  if (port == nullptr) return nullptr;
+  return OpenPortIo(std::move(port), std::move(port_options), error);
+}
+
+}  // namespace harp
+}  // namespace taco

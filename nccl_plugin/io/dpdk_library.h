@@ -1,0 +1,55 @@
+// What libharp-dpdk.so gives to the plugin: all that needs DPDK's headers and libraries, so that
+// the plugin itself needs neither. It stands beside the plugin, which opens it when dpdk is asked
+// for.
+//
+// A table of C functions: the two are linked on their own, each with its C++ library inside.
+// `error` has room for `error_bytes`, and gets a sentence with cause and remedy where a function
+// fails. Threads as FrameDevice says.
+#ifndef NCCL_PLUGIN_IO_DPDK_LIBRARY_H_
+#define NCCL_PLUGIN_IO_DPDK_LIBRARY_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "nccl_plugin/io/frame_device.h"
+
+namespace taco {
+namespace harp {
+
+inline constexpr uint32_t kDpdkLibraryVersion = 1;
+
+// Of a port of DPDK (an ethdev).
+struct DpdkFacts {
+  char name[64];
+  char driver[64];
+  uint8_t mac[6];
+  uint16_t mtu;
+  uint32_t speed_mbps;  // 0: not known
+  uint32_t frames;      // that may be with receivers
+  uint8_t copies_sent;  // of each byte, by this library and the driver
+  uint8_t copies_received;
+};
+
+struct DpdkLibrary {
+  uint32_t version;
+  // Starts DPDK (its EAL), once a process, with arguments separated by spaces; returns how many
+  // ports there are, or -1.
+  int (*begin)(const char* arguments, char* error, size_t error_bytes);
+  // What is known of a port before it is opened.
+  bool (*look)(int index, DpdkFacts* facts);
+  // Makes a port ready; null if that fails. `mtu`: 0 for the port's own.
+  void* (*open)(int index, uint16_t mtu, DpdkFacts* facts, char* error, size_t error_bytes);
+  void (*close)(void* port);
+  size_t (*receive)(void* port, FrameDevice::Frame* frames, size_t most);
+  void (*give_back)(void* port, const uint64_t* handles, size_t count);
+  uint8_t* (*borrow)(void* port, size_t size, uint64_t* handle);
+  size_t (*send)(void* port, const FrameDevice::Pieces* frames, size_t count);
+};
+
+}  // namespace harp
+}  // namespace taco
+
+// The one symbol that the library exports. Null: it was built where there was no DPDK.
+extern "C" const taco::harp::DpdkLibrary* taco_harp_dpdk();
+
+#endif  // NCCL_PLUGIN_IO_DPDK_LIBRARY_H_

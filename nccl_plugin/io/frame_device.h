@@ -1,0 +1,91 @@
+// What sends and receives whole Ethernet frames: the part of `afxdp` and `dpdk` that differs. Port
+// (port.h) shares one out among the connections of the process.
+//
+// Calls are of three sorts: those of receiving, those of sending, and those of setting up. Of each
+// sort one thread at a time calls; the Port sees to that. The first two allocate nothing and lock
+// nothing.
+#ifndef NCCL_PLUGIN_IO_FRAME_DEVICE_H_
+#define NCCL_PLUGIN_IO_FRAME_DEVICE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "nccl_plugin/io/endpoint.h"
+#include "nccl_plugin/io/frame.h"
+#include "nccl_plugin/io/packet_io.h"
+
+namespace taco {
+namespace harp {
+
+class FrameDevice {
+ public:
+  struct Frame {
+    const uint8_t* bytes = nullptr;
+    uint32_t size = 0;
+    uint64_t handle = 0;  // by which it is given back
+  };
+
+  // A frame to be sent, in pieces: headers, and the two of a packet.
+  struct Pieces {
+    const uint8_t* header = nullptr;
+    const uint8_t* head = nullptr;
+    const uint8_t* body = nullptr;
+    uint32_t header_bytes = 0;
+    uint32_t head_bytes = 0;
+    uint32_t body_bytes = 0;
+    uint32_t size() const { return header_bytes + head_bytes + body_bytes; }
+  };
+
+  struct Facts {
+    Endpoint address;  // without a port
+    Mac mac = {};
+    size_t max_ip = 0;  // the largest IP packet that goes and comes whole
+    size_t frames = 0;  // how many may be with receivers at a time
+    // How often each byte of a packet is copied, by the device and what is below it.
+    int copies_sent = 0;
+    int copies_received = 0;
+    std::string notes;
+  };
+
+  // Where an address is.
+  enum class Way {
+    kFrames,   // behind a known address of Ethernet
+    kUnknown,  // not known yet, or there is no way; asked for where that helps
+    kLocal,    // it is the device's own, or its machine's
+  };
+
+  virtual ~FrameDevice() = default;
+  FrameDevice(const FrameDevice&) = delete;
+  FrameDevice& operator=(const FrameDevice&) = delete;
+
+  virtual const Facts& facts() const = 0;
+
+  // Receiving. Frames stay until they are given back; those that are no UDP for us are shown to
+  // OnOther before that, which may answer (as in Send) where it `may_send`.
+  virtual size_t Receive(Frame* frames, size_t most, PacketIo::Stats* stats) = 0;
+  virtual void GiveBack(const uint64_t* handles, size_t count) = 0;
+  virtual void OnOther(const Frame&, bool /*may_send*/) {}
+  // Room for a frame that does not come from the wire, as if it had been received. Null: none.
+  virtual uint8_t* Borrow(size_t, uint64_t*) { return nullptr; }
+
+  // Sending. Takes frames from the front and returns how many; the pieces are free then.
+  virtual size_t Send(const Pieces* frames, size_t count, PacketIo::Stats* stats) = 0;
+  virtual Way Find(const Endpoint& to, int64_t now, Mac* mac) = 0;
+
+  // Setting up: from now on frames to this UDP port are to come here, or no longer.
+  virtual bool Claim(uint16_t port, std::string* error) = 0;
+  virtual void Drop(uint16_t port) = 0;
+
+  // As PacketIo::descriptor.
+  virtual int descriptor() const = 0;
+
+ protected:
+  FrameDevice() = default;
+};
+
+}  // namespace harp
+}  // namespace taco
+
+#endif  // NCCL_PLUGIN_IO_FRAME_DEVICE_H_

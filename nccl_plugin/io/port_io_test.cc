@@ -1,0 +1,475 @@
+// PortIo and Port over devices in memory.
+#include "nccl_plugin/io/port_io.h"
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace taco {
+namespace harp {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+// Where devices meet: a frame goes to the one with its address of Ethernet.
+struct Segment {
+  std::mutex mutex;
+  std::map<Mac, std::deque<std::vector<uint8_t>>> waiting;
+};
+
+// With so many frames for what it receives.
+class DeviceForTest : public FrameDevice {
+ public:
+  DeviceForTest(std::shared_ptr<Segment> segment, uint8_t number, size_t frames)
+      : segment_(std::move(segment)), frames_(frames) {
+    facts_.address = ParseEndpoint("10.9.0." + std::to_string(number)).value();
+    facts_.mac = {2, 0, 0, 0, 0, number};
+    facts_.max_ip = 1500;
+    facts_.frames = frames;
+    facts_.copies_sent = 1;
+    for (size_t i = 0; i < frames; ++i) free_.insert(i);
+  }
+  ~DeviceForTest() override { EXPECT_EQ(free_.size(), frames_.size()) << "frames are lost"; }
+
+  const Facts& facts() const override { return facts_; }
+  size_t Receive(Frame* frames, size_t most, PacketIo::Stats*) override {
+    const Alone alone(&receiving_);
+    const std::lock_guard<std::mutex> lock(segment_->mutex);
+    auto& waiting = segment_->waiting[facts_.mac];
+    size_t count = 0;
+    for (; count < most && !waiting.empty() && !free_.empty(); ++count) {
+      const size_t slot = *free_.begin();
+      free_.erase(slot);
+      frames_[slot] = std::move(waiting.front());
+      waiting.pop_front();
+      frames[count] = {frames_[slot].data(), static_cast<uint32_t>(frames_[slot].size()), slot};
+    }
+    return count;
+  }
+  void GiveBack(const uint64_t* handles, size_t count) override {
+    for (size_t i = 0; i < count; ++i) {
+      frames_[handles[i]].clear();
+      EXPECT_TRUE(free_.insert(handles[i]).second) << "it is given back twice";
+    }
+  }
+  uint8_t* Borrow(size_t size, uint64_t* handle) override {
+    if (free_.empty()) return nullptr;
+    *handle = *free_.begin();
+    free_.erase(*handle);
+    frames_[*handle].resize(size);
+    return frames_[*handle].data();
+  }
+  void OnOther(const Frame&, bool) override { ++others; }
+  size_t Send(const Pieces* frames, size_t count, PacketIo::Stats*) override {
+    const Alone alone(&sending_);
+    const std::lock_guard<std::mutex> lock(segment_->mutex);
+    size_t taken = 0;
+    for (; taken < count && room != 0; ++taken, --room) {
+      const Pieces& each = frames[taken];
+      std::vector<uint8_t> frame(each.header, each.header + each.header_bytes);
+      frame.insert(frame.end(), each.head, each.head + each.head_bytes);
+      frame.insert(frame.end(), each.body, each.body + each.body_bytes);
+      Mac to;
+      std::copy_n(frame.begin(), to.size(), to.begin());
+      segment_->waiting[to].push_back(std::move(frame));
+    }
+    return taken;
+  }
+  Way Find(const Endpoint& to, int64_t, Mac* mac) override {
+    ++asked;
+    if (to.address == facts_.address.address) return Way::kLocal;
+    if (to.address[3] > 100) return Way::kUnknown;
+    *mac = {2, 0, 0, 0, 0, to.address[3]};
+    return Way::kFrames;
+  }
+  bool Claim(uint16_t port, std::string* error) override {
+    if (port == refused) *error = "it is refused";
+    return port != refused && claimed.insert(port).second;
+  }
+  void Drop(uint16_t port) override { EXPECT_EQ(claimed.erase(port), 1u); }
+  int descriptor() const override { return -1; }
+
+  size_t room = ~size_t{0};  // for frames that are sent
+  std::atomic<int> others{0}, asked{0};
+  std::set<uint16_t> claimed;
+  uint16_t refused = 0;
+
+ private:
+  // One thread at a time is in a half.
+  class Alone {
+   public:
+    explicit Alone(std::atomic<bool>* busy) : busy_(busy) { EXPECT_FALSE(busy->exchange(true)); }
+    ~Alone() { busy_->store(false); }
+
+   private:
+    std::atomic<bool>* busy_;
+  };
+
+  const std::shared_ptr<Segment> segment_;
+  Facts facts_;
+  std::vector<std::vector<uint8_t>> frames_;
+  std::set<size_t> free_;
+  std::atomic<bool> receiving_{false}, sending_{false};
+};
+
+// A machine with one port.
+struct Machine {
+  Machine(const std::shared_ptr<Segment>& segment, uint8_t number, size_t frames = 4096) {
+    auto made = std::make_unique<DeviceForTest>(segment, number, frames);
+    device = made.get();
+    port = std::make_shared<Port>(std::move(made));
+  }
+  std::unique_ptr<PacketIo> Open(uint16_t paths, uint16_t udp_port = 0,
+                                 std::unique_ptr<PacketIo> kernel = nullptr) const {
+    PortIoOptions options;
+    options.paths = paths;
+    options.port = udp_port;
+    options.kernel = std::move(kernel);
+    std::string error;
+    std::unique_ptr<PacketIo> io = OpenPortIo(port, std::move(options), &error);
+    EXPECT_NE(io, nullptr) << error;
+    return io;
+  }
+  DeviceForTest* device;
+  std::shared_ptr<Port> port;
+};
+
+PacketIo::Outgoing Packet(const std::string& text, const Endpoint& to, uint16_t path = 0) {
+  PacketIo::Outgoing packet;
+  packet.head = reinterpret_cast<const uint8_t*>(text.data());
+  packet.head_bytes = static_cast<uint32_t>(text.size() / 2);
+  packet.body = packet.head + packet.head_bytes;
+  packet.body_bytes = static_cast<uint32_t>(text.size()) - packet.head_bytes;
+  packet.path = path;
+  packet.to = to;
+  return packet;
+}
+
+size_t SendText(PacketIo* io, const std::string& text, const Endpoint& to, uint16_t path = 0) {
+  const PacketIo::Outgoing packet = Packet(text, to, path);
+  return io->Send(&packet, 1);
+}
+
+std::string TextOf(const PacketIo::Incoming& packet) {
+  return {reinterpret_cast<const char*>(packet.bytes), packet.size};
+}
+
+std::vector<std::string> ReceiveTexts(PacketIo* io) {
+  std::vector<std::string> texts;
+  PacketIo::Incoming packets[64];
+  for (size_t count; (count = io->Receive(packets, 64)) != 0;) {
+    for (size_t i = 0; i < count; ++i) texts.push_back(TextOf(packets[i]));
+  }
+  return texts;
+}
+
+class PortIoTest : public testing::Test {
+ protected:
+  const std::shared_ptr<Segment> segment_ = std::make_shared<Segment>();
+  const Machine one_{segment_, 1}, two_{segment_, 2};
+};
+
+TEST_F(PortIoTest, PacketsArriveWithPathAndSender) {
+  const auto a = one_.Open(2);
+  const auto b = two_.Open(3);
+  EXPECT_EQ(SendText(a.get(), "hello", b->local(2), 1), 1u);
+  PacketIo::Incoming got[4];
+  ASSERT_EQ(b->Receive(got, 4), 1u);
+  EXPECT_EQ(TextOf(got[0]), "hello");
+  EXPECT_EQ(got[0].path, 2);
+  EXPECT_EQ(got[0].from, a->local(1));
+  EXPECT_GE(got[0].waited_ns, 0);
+  EXPECT_EQ(b->Receive(got, 4), 0u);
+  EXPECT_EQ(a->stats().packets_sent, 1u);
+  EXPECT_EQ(a->stats().bytes_sent, 5u);
+  EXPECT_EQ(a->stats().copied_bytes, 5u);
+  EXPECT_EQ(b->stats().packets_received, 1u);
+  EXPECT_EQ(b->stats().bytes_received, 5u);
+}
+
+TEST_F(PortIoTest, WhoeverLooksFindsForAll) {
+  const auto a = one_.Open(1);
+  const auto b = two_.Open(1), c = two_.Open(1);
+  SendText(a.get(), "to b", b->local(0));
+  SendText(a.get(), "to c", c->local(0));
+  SendText(a.get(), "to b again", b->local(0));
+  EXPECT_THAT(ReceiveTexts(c.get()), ElementsAre("to c"));
+  EXPECT_THAT(ReceiveTexts(b.get()), ElementsAre("to b", "to b again"));
+}
+
+TEST_F(PortIoTest, ViewsStayUntilTheNextCallWhateverOthersDo) {
+  const auto a = one_.Open(1);
+  const auto b = two_.Open(1), c = two_.Open(1);
+  SendText(a.get(), "stays", b->local(0));
+  PacketIo::Incoming got[16];
+  ASSERT_EQ(b->Receive(got, 16), 1u);
+  for (int i = 0; i < 5000; ++i) {
+    SendText(a.get(), "other", c->local(0));
+    ReceiveTexts(c.get());
+  }
+  EXPECT_EQ(TextOf(got[0]), "stays");
+}
+
+TEST_F(PortIoTest, WhatIsForNobodyIsDroppedAndItsFrameGivenBack) {
+  const auto a = one_.Open(1);
+  const auto b = two_.Open(1);
+  Endpoint nobody = b->local(0);
+  nobody.port = static_cast<uint16_t>(nobody.port ^ 1);
+  SendText(a.get(), "nobody's port", nobody);
+  {
+    const std::lock_guard<std::mutex> lock(segment_->mutex);
+    segment_->waiting[two_.device->facts().mac].push_back({1, 2, 3});
+  }
+  EXPECT_THAT(ReceiveTexts(b.get()), IsEmpty());
+  EXPECT_EQ(two_.device->others, 1);  // that all frames are back the device checks at its end
+}
+
+TEST_F(PortIoTest, AnAddressThatIsNotThePortsIsNotTaken) {
+  const auto a = one_.Open(1);
+  const auto b = two_.Open(1);
+  Endpoint other = b->local(0);
+  other.address[2] = 7;  // to the same machine, by the last byte
+  SendText(a.get(), "not mine", other);
+  EXPECT_THAT(ReceiveTexts(b.get()), IsEmpty());
+}
+
+TEST_F(PortIoTest, AFullInboxDropsAndTakesAgain) {
+  const Machine small(segment_, 3, 256);  // half of which may wait
+  const auto a = one_.Open(1);
+  const auto b = small.Open(1), c = small.Open(1);
+  for (int i = 0; i < 500; ++i) SendText(a.get(), std::to_string(i), b->local(0));
+  SendText(a.get(), "for c", c->local(0));
+  EXPECT_THAT(ReceiveTexts(c.get()), ElementsAre("for c")) << "b's packets do not hold it up";
+  const std::vector<std::string> waited = ReceiveTexts(b.get());
+  ASSERT_FALSE(waited.empty());
+  EXPECT_LT(waited.size(), 200u);
+  EXPECT_EQ(b->stats().dropped, 500 - waited.size());
+  for (size_t i = 0; i < waited.size(); ++i) EXPECT_EQ(waited[i], std::to_string(i));
+  SendText(a.get(), "later", b->local(0));
+  EXPECT_THAT(ReceiveTexts(b.get()), ElementsAre("later"));
+}
+
+TEST_F(PortIoTest, SendTakesWhatFitsAndGoesOn) {
+  const auto a = one_.Open(1);
+  const auto b = two_.Open(1);
+  std::vector<std::string> texts;
+  for (int i = 0; i < 100; ++i) texts.push_back("packet " + std::to_string(i));
+  std::vector<PacketIo::Outgoing> packets;
+  for (const std::string& text : texts) packets.push_back(Packet(text, b->local(0)));
+  std::vector<std::string> got;
+  size_t sent = 0;
+  for (int turn = 0; turn < 100 && sent < packets.size(); ++turn) {
+    one_.device->room = static_cast<size_t>(turn % 40);
+    const size_t taken = a->Send(packets.data() + sent, packets.size() - sent);
+    EXPECT_LE(taken, static_cast<size_t>(turn % 40));
+    sent += taken;
+  }
+  EXPECT_EQ(sent, packets.size());
+  EXPECT_EQ(ReceiveTexts(b.get()), texts) << "each once, in order";
+  EXPECT_EQ(a->stats().packets_sent, packets.size());
+  EXPECT_GT(a->stats().queue_full, 0u);
+}
+
+TEST_F(PortIoTest, WhatHasNoWayOrIsTooLargeIsLostAmongTheOthers) {
+  const auto a = one_.Open(1);
+  const auto b = two_.Open(1);
+  Endpoint unknown = b->local(0);
+  unknown.address[3] = 200;
+  const std::string first = "first", lost = "lost";
+  const std::string large(a->max_packet() + 1, 'x'), largest(a->max_packet(), 'y');
+  const PacketIo::Outgoing packets[] = {Packet(first, b->local(0)), Packet(lost, unknown),
+                                        Packet(large, b->local(0)), Packet(largest, b->local(0))};
+  EXPECT_EQ(a->Send(packets, 4), 4u);
+  EXPECT_EQ(a->stats().packets_lost, 2u);
+  EXPECT_THAT(ReceiveTexts(b.get()), ElementsAre("first", largest));
+}
+
+TEST_F(PortIoTest, AWayIsAskedForOnceInAWhile) {
+  const auto a = one_.Open(1);
+  const auto b = two_.Open(1);
+  for (int i = 0; i < 100; ++i) SendText(a.get(), "x", b->local(0));
+  EXPECT_LE(one_.device->asked, 3) << "a second may have passed, and another";
+}
+
+TEST_F(PortIoTest, OnesOwnAddressIsReachedWithoutTheWire) {
+  const auto a = one_.Open(1), b = one_.Open(2);
+  EXPECT_EQ(SendText(a.get(), "neighbour", b->local(1)), 1u);
+  EXPECT_EQ(SendText(a.get(), "myself", a->local(0)), 1u);
+  EXPECT_THAT(ReceiveTexts(b.get()), ElementsAre("neighbour"));
+  EXPECT_THAT(ReceiveTexts(a.get()), ElementsAre("myself"));
+}
+
+TEST_F(PortIoTest, TheKernelTakesWhatHasNoWay) {
+  // Stands for sockets: what goes through it comes out of it.
+  class Kernel : public PacketIo {
+   public:
+    size_t Send(const Outgoing* packets, size_t count) override {
+      for (size_t i = 0; i < count; ++i) {
+        bytes_.append(packets[i].head, packets[i].head + packets[i].head_bytes);
+        bytes_.append(packets[i].body, packets[i].body + packets[i].body_bytes);
+      }
+      return count;
+    }
+    size_t Receive(Incoming* packets, size_t) override {
+      view_ = std::exchange(bytes_, "");
+      if (view_.empty()) return 0;
+      packets[0] = Incoming();
+      packets[0].bytes = reinterpret_cast<const uint8_t*>(view_.data());
+      packets[0].size = static_cast<uint32_t>(view_.size());
+      return 1;
+    }
+    size_t max_packet() const override { return 1472; }
+    uint16_t paths() const override { return 1; }
+    Endpoint local(uint16_t) const override { return ParseEndpoint("10.9.0.1:777").value(); }
+    int descriptor() const override { return -1; }
+    const Stats& stats() const override { return stats_; }
+    const std::string& notes() const override { return notes_; }
+
+   private:
+    std::string bytes_, view_, notes_;
+    Stats stats_;
+  };
+  const auto a = one_.Open(1, 0, std::make_unique<Kernel>());
+  EXPECT_EQ(a->local(0).port, 777) << "the kernel's ports are used";
+  Endpoint unknown = a->local(0);
+  unknown.address[3] = 200;
+  EXPECT_EQ(SendText(a.get(), "aside", unknown), 1u);
+  EXPECT_EQ(a->stats().packets_lost, 0u);
+  std::vector<std::string> got;
+  for (int look = 0; look < 1000 && got.empty(); ++look) got = ReceiveTexts(a.get());
+  EXPECT_THAT(got, ElementsAre("aside"));
+}
+
+TEST_F(PortIoTest, PortsAreTheirOwnersUntilTheyGo) {
+  auto a = one_.Open(4, 5000);
+  EXPECT_THAT(one_.device->claimed, ElementsAre(5000, 5001, 5002, 5003));
+  PortIoOptions options;
+  options.port = 5003;
+  options.paths = 2;
+  std::string error;
+  EXPECT_EQ(OpenPortIo(one_.port, std::move(options), &error), nullptr);
+  EXPECT_THAT(error, HasSubstr("5003 is in use"));
+  a.reset();
+  EXPECT_THAT(one_.device->claimed, IsEmpty());
+  EXPECT_NE(one_.Open(2, 5003), nullptr);
+}
+
+TEST_F(PortIoTest, ARefusedPortLeavesNothingBehind) {
+  one_.device->refused = 5002;
+  PortIoOptions options;
+  options.port = 5000;
+  options.paths = 4;
+  std::string error;
+  EXPECT_EQ(OpenPortIo(one_.port, std::move(options), &error), nullptr);
+  EXPECT_EQ(error, "it is refused");
+  EXPECT_THAT(one_.device->claimed, IsEmpty());
+  EXPECT_NE(one_.Open(2, 5000), nullptr);
+}
+
+TEST_F(PortIoTest, ClosingWithPacketsWaitingGivesTheirFramesBack) {
+  const auto a = one_.Open(1);
+  auto b = two_.Open(1);
+  const auto c = two_.Open(1);
+  const Endpoint gone = b->local(0);
+  for (int i = 0; i < 100; ++i) SendText(a.get(), "waits", gone);
+  ReceiveTexts(c.get());  // they are in b's inbox now
+  PacketIo::Incoming got[16];
+  ASSERT_EQ(b->Receive(got, 16), 16u);
+  b.reset();
+  SendText(a.get(), "too late", gone);
+  EXPECT_THAT(ReceiveTexts(c.get()), IsEmpty());
+}
+
+TEST_F(PortIoTest, ManyThreadsShareAPort) {
+  constexpr int kThreads = 3, kPackets = 3000;
+  const auto a = one_.Open(1);
+  std::vector<std::unique_ptr<PacketIo>> receivers;
+  for (int i = 0; i < kThreads; ++i) receivers.push_back(two_.Open(1));
+  std::atomic<bool> sent{false};
+  std::vector<std::thread> threads;
+  std::atomic<int> wrong{0}, received{0};
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&, i] {
+      int last = -1;
+      for (;;) {
+        const bool all_sent = sent;
+        const std::vector<std::string> texts =
+            ReceiveTexts(receivers[static_cast<size_t>(i)].get());
+        for (const std::string& text : texts) {
+          const size_t colon = text.find(':');
+          const int number = std::stoi(text.substr(colon + 1));
+          if (std::stoi(text) != i || number <= last) ++wrong;
+          last = number;
+          ++received;
+        }
+        if (all_sent && texts.empty()) break;
+      }
+    });
+  }
+  // Others come and go meanwhile.
+  std::thread guest([&] {
+    while (!sent) two_.Open(2)->stats();
+  });
+  for (int number = 0; number < kPackets; ++number) {
+    for (int to = 0; to < kThreads; ++to) {
+      SendText(a.get(), std::to_string(to) + ":" + std::to_string(number),
+               receivers[static_cast<size_t>(to)]->local(0));
+    }
+    if (number % 64 == 0) std::this_thread::yield();
+  }
+  sent = true;
+  for (std::thread& thread : threads) thread.join();
+  guest.join();
+  EXPECT_EQ(wrong, 0) << "of another, or out of order";
+  EXPECT_GT(received, 0);
+}
+
+TEST_F(PortIoTest, ManyThreadsSendByOnePort) {
+  constexpr int kThreads = 3, kPackets = 2000;
+  const auto b = two_.Open(1);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&] {
+      const auto a = one_.Open(1);
+      for (int number = 0; number < kPackets;) {
+        number += static_cast<int>(SendText(a.get(), "x", b->local(0)));
+        if (number % 16 == 0) std::this_thread::yield();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  const std::lock_guard<std::mutex> lock(segment_->mutex);
+  EXPECT_EQ(segment_->waiting[two_.device->facts().mac].size(), size_t{kThreads * kPackets});
+}
+
+TEST(SharedPort, IsOneForItsUsersAndGoesWithTheLast) {
+  const auto segment = std::make_shared<Segment>();
+  int made = 0;
+  const auto make = [&] {
+    ++made;
+    return std::make_unique<DeviceForTest>(segment, 1, 64);
+  };
+  auto first = SharedPort("test 1", make);
+  EXPECT_EQ(SharedPort("test 1", make), first);
+  EXPECT_EQ(made, 1);
+  first.reset();
+  EXPECT_NE(SharedPort("test 1", make), nullptr);
+  EXPECT_EQ(made, 2);
+  EXPECT_EQ(SharedPort("test 2", [] { return nullptr; }), nullptr);
+}
+
+}  // namespace
+}  // namespace harp
+}  // namespace taco

@@ -1,0 +1,264 @@
+"""Each kind of packet I/O carries messages, alone and to ends of another kind.
+
+`afxdp` runs over a veth pair between two network namespaces, `dpdk` over memif between two
+processes and over such a pair: no hardware is needed, but root is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+
+import pytest
+
+from benchmarks.lightcc.links import INTERFACE, Links, LinksUnavailable
+
+CHECK = pathlib.Path("nccl_plugin/tools/harp_check/harp-check").absolute()
+PERF = pathlib.Path("nccl_plugin/tools/harp_perf/harp-perf").absolute()
+PLUGIN = pathlib.Path("nccl_plugin/libnccl-net-harp.so").absolute()
+DPDK = pathlib.Path("nccl_plugin/libharp-dpdk.so").absolute()
+
+# DPDK without huge pages, PCI and files.
+EAL = "--no-pci --no-huge -m 256 --no-shconf"
+SHORT = ["--rounds", "1", "--seconds", "0.1", "--pings", "200", "--sizes", "8,300000"]
+PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+
+
+@pytest.fixture(name="links")
+def fixture_links():
+    try:
+        with Links(machines=2, mbits=None) as links:
+            yield links
+    except LinksUnavailable as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.fixture(name="dpdk")
+def fixture_dpdk():
+    """Skips where the library was built without DPDK."""
+    log = check_log(HARP_IO="dpdk", HARP_DPDK_ADDRESS="10.9.0.1/24", HARP_DPDK_ARGS=EAL)
+    if "there was no DPDK" in log:
+        pytest.skip("built without DPDK")
+
+
+def check_log(plugin=PLUGIN, **variables):
+    """What harp-check and the plugin say when the plugin begins."""
+    run = subprocess.run(
+        [CHECK, "--versions", "12", "--only", "table", plugin],
+        env={**os.environ, "HARP_CHECK_VERBOSE": "1", "HARP_IFACE": "=lo", **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return run.stdout + run.stderr
+
+
+def environment(interface, variables):
+    words = {"HARP_IFACE": f"={INTERFACE}", "HARP_PATHS": "3", **variables}
+    pairs = [f"{name}={value}" for name, value in words.items()]
+    return ["env", *pairs, str(PERF), "--interface", interface]
+
+
+def carry(start, address, server, client):
+    """Messages from one end to the other and back; each end is (interface, variables).
+
+    Returns what was measured, and what both said.
+    """
+    # Each polls, and the system may leave both on one processor.
+    first, second = ("--processor", "0"), ("--processor", str(min(1, (os.cpu_count() or 1) - 1)))
+    listening = start(0, [*environment(*server), *first, "--listen", address])
+    words = [*second, "--connect", address, "--io", str(PLUGIN), *SHORT]
+    connecting = start(1, [*environment(*client), *words])
+    try:
+        out, said = connecting.communicate(timeout=100)
+        assert connecting.returncode == 0, said
+        said += listening.communicate(timeout=20)[1]
+        assert listening.returncode == 0, said
+    finally:
+        for each in (connecting, listening):
+            each.kill()
+            each.wait()
+    measured = [json.loads(line) for line in out.splitlines()]
+    assert [(each["what"], each["bytes"]) for each in measured] == [
+        ("stream", 8),
+        ("stream", 300000),
+        ("ping", 8),
+    ]
+    return measured, said
+
+
+def over_links(links, server, client):
+    return carry(
+        lambda machine, argv: links.popen(machine, argv, **PIPES),
+        f"{links.address(0)}:5000",
+        server,
+        client,
+    )
+
+
+def kernel_datagrams(links, machine):
+    """How many UDP datagrams the kernel of a machine has given to sockets, and sent."""
+    shown = links.popen(machine, ["cat", "/proc/net/snmp"], **PIPES).communicate()[0]
+    names, values = (line.split() for line in shown.splitlines() if line.startswith("Udp:"))
+    udp = dict(zip(names, values, strict=True))
+    return int(udp["InDatagrams"]), int(udp["OutDatagrams"])
+
+
+def kind(io, **variables):
+    return INTERFACE, {"HARP_IO": io, **variables}
+
+
+def test_afxdp_goes_past_the_kernel(links):
+    _, said = over_links(links, kind("afxdp"), kind("afxdp"))
+    assert "uses UDP" not in said
+    for machine in (0, 1):
+        received, sent = kernel_datagrams(links, machine)
+        # But for the first ones, until the neighbour is known; thousands went.
+        assert received < 500 and sent < 500
+
+
+@pytest.mark.parametrize("server, client", [("afxdp", "udp"), ("udp", "afxdp")])
+def test_afxdp_and_udp_understand_each_other(links, server, client):
+    _, said = over_links(links, kind(server), kind(client))
+    assert "uses UDP" not in said
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"HARP_FAULTS": "loss=0.02,duplicate=0.02,corrupt=0.02"},
+        {"HARP_KEY": "8f" * 32},
+        {"HARP_ENGINES": "1"},
+    ],
+    ids=["faults", "encrypted", "engine"],
+)
+def test_what_is_around_packets_is_around_those_of_afxdp(links, variables):
+    over_links(links, kind("afxdp", **variables), kind("afxdp", **variables))
+
+
+def test_afxdp_leaves_the_interface_as_it_was(links):
+    over_links(links, kind("afxdp"), kind("afxdp"))
+    shown = links.popen(0, ["ip", "link", "show", INTERFACE], **PIPES).communicate()[0]
+    assert "xdp" not in shown
+
+
+def test_without_the_privilege_afxdp_becomes_udp_and_says_why(links):
+    setpriv = shutil.which("setpriv")
+    if setpriv is None or not os.access(PLUGIN, os.R_OK):
+        pytest.skip("setpriv (util-linux) is not here")
+    drop = [setpriv, "--bounding-set=-all", "--inh-caps=-all"]
+    argv = ["env", "HARP_IO=afxdp", f"HARP_IFACE=={INTERFACE}", "HARP_CHECK_VERBOSE=1"]
+    child = links.popen(
+        0, [*argv, *drop, str(CHECK), "--versions", "12", "--only", "sizes", str(PLUGIN)], **PIPES
+    )
+    said = "".join(child.communicate(timeout=60))
+    assert child.returncode == 0, said
+    assert "by AF_XDP, and uses UDP" in said
+    assert "CAP_NET_ADMIN" in said
+    assert f"HARP over UDP on {INTERFACE}" in said
+
+
+def test_every_case_of_harp_check_passes_with_afxdp(links):
+    argv = ["env", "HARP_IO=afxdp", f"HARP_IFACE=={INTERFACE}", str(CHECK), str(PLUGIN)]
+    child = links.popen(0, [*argv, "--versions", "6,12"], **PIPES)
+    said = "".join(child.communicate(timeout=250))
+    assert child.returncode == 0, said
+
+
+def memif(tmp_path, role, number, **variables):
+    vdev = f"--vdev=net_memif0,role={role},socket-abstract=no,socket={tmp_path}/memif"
+    return "net_memif0", {
+        "HARP_IO": "dpdk",
+        "HARP_DPDK_ADDRESS": f"10.9.0.{number}/24",
+        "HARP_DPDK_ARGS": f"{EAL} {vdev},bsize={variables.pop('bsize', 2048)}",
+        **variables,
+    }
+
+
+def on_this_machine(server, client):
+    with socket.socket() as made:
+        made.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{made.getsockname()[1]}"
+    return carry(lambda _, argv: subprocess.Popen(argv, **PIPES), address, server, client)
+
+
+@pytest.mark.usefixtures("dpdk")
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"bsize": 9216, "HARP_DPDK_MTU": "9000"},
+        {"HARP_FAULTS": "loss=0.02,duplicate=0.02,corrupt=0.02"},
+        {"HARP_KEY": "8f" * 32},
+        {"HARP_ENGINES": "1"},
+    ],
+    ids=["plain", "large", "faults", "encrypted", "engine"],
+)
+def test_dpdk_over_memif(tmp_path, variables):
+    server = memif(tmp_path, "server", 1, **variables)
+    on_this_machine(server, memif(tmp_path, "client", 2, **variables))
+
+
+@pytest.mark.usefixtures("dpdk")
+@pytest.mark.parametrize("server", ["dpdk", "udp"])
+def test_dpdk_and_udp_understand_each_other(links, server):
+    # Beside the kernel's address, on the same link: only HARP answers for it.
+    by_dpdk = (
+        "net_af_packet0",
+        {
+            "HARP_IO": "dpdk",
+            "HARP_DPDK_ADDRESS": "10.83.0.101/24",
+            "HARP_DPDK_ARGS": f"{EAL} --vdev=net_af_packet0,iface={INTERFACE}",
+        },
+    )
+    # What the kernel puts together for a veth pair is larger than a frame.
+    by_udp = kind("udp", HARP_SEGMENTATION="0")
+    ends = (by_dpdk, by_udp) if server == "dpdk" else (by_udp, by_dpdk)
+    over_links(links, *ends)
+
+
+@pytest.mark.usefixtures("dpdk")
+def test_every_case_of_harp_check_passes_with_dpdk():
+    run = subprocess.run(
+        [CHECK, PLUGIN, "--versions", "6,12"],
+        env={
+            **os.environ,
+            "HARP_IO": "dpdk",
+            "HARP_DPDK_ADDRESS": "10.9.0.1/24",
+            "HARP_DPDK_ARGS": f"{EAL} --vdev=net_ring0",
+        },
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize(
+    "variables, cause",
+    [
+        ({}, "HARP_DPDK_ADDRESS: it needs an address"),
+        ({"HARP_DPDK_ADDRESS": "fd00::1/64"}, "no IPv4 address"),
+        ({"HARP_DPDK_ADDRESS": "10.9.0.1/24", "HARP_DPDK_ARGS": EAL}, "--vdev"),
+    ],
+)
+def test_dpdk_that_cannot_be_used_steps_aside_with_one_line(variables, cause, request):
+    if "HARP_DPDK_ARGS" in variables:
+        request.getfixturevalue("dpdk")
+    log = check_log(HARP_IO="dpdk", **variables)
+    (line,) = [each for each in log.splitlines() if "cannot use DPDK" in each]
+    assert "NCCL goes on with its own transport" in line
+    assert cause in line
+
+
+def test_dpdk_without_its_library_names_it(tmp_path):
+    alone = tmp_path / PLUGIN.name
+    shutil.copyfile(PLUGIN, alone)
+    log = check_log(alone, HARP_IO="dpdk", HARP_DPDK_ADDRESS="10.9.0.1/24")
+    assert f"cannot open {DPDK.name}" in log
