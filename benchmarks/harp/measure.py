@@ -9,6 +9,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -39,11 +40,14 @@ CONTESTANTS: Mapping[str, str] = {
     "harp_8_paths": f"HARP_PATHS=8 HARP_CHECKSUM=1 {PLUGIN}",
     "harp_no_crc": f"HARP_PATHS=1 HARP_CHECKSUM=0 {PLUGIN}",
     "harp_afxdp": f"HARP_IO=afxdp HARP_PATHS=4 HARP_CHECKSUM=1 {PLUGIN}",
+    "harp_dpdk": f"HARP_IO=dpdk HARP_DPDK_MTU=9000 HARP_PATHS=4 HARP_CHECKSUM=1 {PLUGIN}",
 }
 
-# Those of a run that names none. AF_XDP has to be asked for: its kernel support and privileges are
-# not everywhere.
-USUAL = tuple(name for name in CONTESTANTS if name != "harp_afxdp")
+# Those of a run that names none. AF_XDP and DPDK have to be asked for: they are not everywhere.
+USUAL = tuple(name for name in CONTESTANTS if name not in ("harp_afxdp", "harp_dpdk"))
+
+_HUGE_PAGES = pathlib.Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
+_HUGE_PAGES_NEEDED = 256  # by both sides together
 
 
 # What `ethtool -K INTERFACE tso off gso off gro off` does, for whoever has no ethtool.
@@ -94,18 +98,21 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
     offload = f"HARP_SEGMENTATION={int(plan.offload)} "
     kinds = {name: CONTESTANTS[name] for name in plan.contestants}
     names = {(offload + kind if kind.startswith("HARP") else kind): n for n, kind in kinds.items()}
-    with Links(machines=2, mbits=plan.mbits) as links:
+    with Links(machines=2, mbits=plan.mbits) as links, tempfile.TemporaryDirectory() as folder:
         for machine in (0, 1):
             _prepare(links, machine, plan)
         address = f"{links.address(0)}:{_PORT}"
-        program = ["env", f"HARP_IFACE=={INTERFACE}", str(PERF), "--interface", INTERFACE]
+        server_words, client_words = (
+            ["env", f"HARP_IFACE=={INTERFACE}", *_dpdk(machine, folder), str(PERF)]
+            for machine in (0, 1)
+        )
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        server = links.popen(0, [*program, "--listen", address, "--processor", "0"], **pipes)
+        server = links.popen(0, [*server_words, "--listen", address, "--processor", "0"], **pipes)
         words = [word for kind in names for word in ("--io", kind)]
         words += ["--rounds", str(plan.rounds), "--seconds", str(plan.seconds)]
         words += ["--pings", str(plan.pings), "--sizes", ",".join(map(str, plan.sizes))]
         client = links.popen(
-            1, [*program, "--connect", address, "--processor", "1", *words], **pipes
+            1, [*client_words, "--connect", address, "--processor", "1", *words], **pipes
         )
         seen: dict[str, int] = {}
         for line in client.stdout or ():
@@ -117,6 +124,18 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
         said = [child.communicate()[1] for child in (client, server)]
         if client.returncode or server.returncode:
             raise RuntimeError("harp-perf failed: " + " ".join(said))
+
+
+def _dpdk(machine: int, folder: str) -> list[str]:
+    """Settings of `harp_dpdk`: the two processes share memory by memif, whatever the link is."""
+    role = ("server", "client")[machine]
+    vdev = f"net_memif0,role={role},socket-abstract=no,socket={folder}/memif,bsize=9216,rsize=6"
+    huge = _HUGE_PAGES.is_file() and int(_HUGE_PAGES.read_text()) >= _HUGE_PAGES_NEEDED
+    memory = "" if huge else " --no-huge -m 256 --no-shconf"
+    return [
+        f"HARP_DPDK_ADDRESS=10.9.0.{machine + 1}/24",
+        f"HARP_DPDK_ARGS=--no-pci{memory} --vdev={vdev}",
+    ]
 
 
 def _prepare(links: Links, machine: int, plan: Plan) -> None:
