@@ -31,14 +31,15 @@ PLUGIN = _built("nccl_plugin/libnccl-net-harp.so")
 _PLACES = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
 _IPTABLES = shutil.which("iptables", path=_PLACES)
 
-# Names of contestants, and what harp-perf calls them.
+# Names of contestants, and what harp-perf calls them. Each sets what another one sets: a process
+# runs all of them, one after the other, and a variable stays.
 CONTESTANTS: Mapping[str, str] = {
     "tcp": "tcp",
     "tcp4": "tcp4",
-    "harp": f"HARP_PATHS=4 HARP_CHECKSUM=1 {PLUGIN}",
-    "harp_1_path": f"HARP_PATHS=1 HARP_CHECKSUM=1 {PLUGIN}",
-    "harp_8_paths": f"HARP_PATHS=8 HARP_CHECKSUM=1 {PLUGIN}",
-    "harp_no_crc": f"HARP_PATHS=1 HARP_CHECKSUM=0 {PLUGIN}",
+    "harp": f"HARP_IO=udp HARP_PATHS=4 HARP_CHECKSUM=1 {PLUGIN}",
+    "harp_1_path": f"HARP_IO=udp HARP_PATHS=1 HARP_CHECKSUM=1 {PLUGIN}",
+    "harp_8_paths": f"HARP_IO=udp HARP_PATHS=8 HARP_CHECKSUM=1 {PLUGIN}",
+    "harp_no_crc": f"HARP_IO=udp HARP_PATHS=1 HARP_CHECKSUM=0 {PLUGIN}",
     "harp_afxdp": f"HARP_IO=afxdp HARP_PATHS=4 HARP_CHECKSUM=1 {PLUGIN}",
     "harp_dpdk": f"HARP_IO=dpdk HARP_DPDK_MTU=9000 HARP_PATHS=4 HARP_CHECKSUM=1 {PLUGIN}",
 }
