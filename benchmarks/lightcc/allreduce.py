@@ -7,9 +7,11 @@ the same links; a ratio is that of one round, and what is printed are medians wi
 
     gloo     torch.distributed's own allreduce (the peer)
     ring     ours, flat
-    2d       ours, machines as groups
+    2d       ours, machines as groups, whose ranks read each other's memory
     topk     the largest 1% of every rank, exchanged flat
     2d_topk  dense inside of a machine, the largest 1% of each shard across
+
+and, where they are asked for, 2d_sockets and 2d_topk_sockets: through the loopback inside.
 
 TopK's selection is part of the time: a stand-in that is given the threshold (NumPy).
 """
@@ -89,7 +91,11 @@ def bound(mode: str, machines: int, per_machine: int, size: int) -> float | None
     ranks = machines * per_machine
     if mode in ("gloo", "ring"):
         return 2 * (ranks - 1) / ranks * size
-    return 2 * (machines - 1) / machines * size if mode == "2d" else None
+    return (
+        2 * (machines - 1) / machines * size
+        if mode.startswith("2d") and "topk" not in mode
+        else None
+    )
 
 
 def table(result: dict[str, Any], size: int) -> list[str]:

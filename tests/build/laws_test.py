@@ -16,6 +16,7 @@ CORES = (
     "torch_ext/base",
     "torch_ext/topk",
     "torch_ext/fusion",
+    "torch_ext/cma",
     "torch_ext/inference",
     "nccl_plugin/protocol",
     "providers/goya",

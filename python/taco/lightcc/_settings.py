@@ -84,6 +84,12 @@ class Settings:
     light_3d_allreduce: bool = _knob(
         "LIGHT_3D_ALLREDUCE", False, _flag, "2D with racks as a third level, where they are known."
     )
+    taco_cma: bool = _knob(
+        "TACO_CMA",
+        True,
+        _flag,
+        "In two levels, ranks of a machine read each other's memory, where the system allows it.",
+    )
     light_mode: str = _knob(
         "LIGHT_MODE",
         "",

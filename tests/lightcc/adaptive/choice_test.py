@@ -203,6 +203,15 @@ def test_noise_of_a_tenth_makes_nothing_flap(outliers):
         assert max(changes) <= 6, (name, changes)
 
 
+def test_a_link_that_is_slower_than_predicted_says_nothing_of_what_the_processor_does():
+    # The link was measured by messages too short for its limit: dense takes four times as long as
+    # predicted, and TopK, which sends little, takes what was predicted.
+    true = {FLAT: 1.0, HALF: 0.6, TOPK: 0.3}
+    choice = Choice({FLAT: 0.25, HALF: 0.18, TOPK: 0.28}, {})
+    drive(choice, true, steady, 4 * TRIES)
+    assert choice.mode == TOPK
+
+
 def test_times_that_change_all_the_time_do_not_keep_it_looking():
     # Another job takes half of the machine every other minute.
     true = world("topk wins")

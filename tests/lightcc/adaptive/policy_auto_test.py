@@ -190,6 +190,20 @@ def test_steps_that_gain_nothing_by_losing_bits_do_not_lose_them(seed):
     assert sum(lossless) > 0.7 * len(lossless)
 
 
+def test_only_buckets_that_lose_bits_are_kept_from_it():
+    # TopK of one bucket shows no gain in the steps; another has not had its chance yet.
+    job = Job(buckets=2)
+    job.run(300)
+    one, other = (bucket.choice for bucket in job.policy.buckets())
+    assert not one.mode.lossless
+    other.mode = DENSE
+    job.policy._back("nothing gained", lossy_only=True)
+    assert one.mode.lossless
+    job.run(120)
+    assert one.mode.lossless
+    assert other.mode == TWO_TOPK
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_gains_that_steps_show_are_kept(seed):
     job = Job(shown=0.5, seed=seed)

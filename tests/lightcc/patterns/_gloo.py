@@ -5,17 +5,29 @@ import functools
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from taco.lightcc.patterns import machine
 from taco.lightcc.patterns.transport import GroupTransport
 
 ADDRESS = "127.0.0.1"
 
 
-def start(folder: Path, size: int, program: str, timeout: float = 60.0) -> list[subprocess.Popen]:
-    """Starts `size` ranks that call the function `program` of this package's `_gloo_programs`."""
+def start(
+    folder: Path,
+    size: int,
+    program: str,
+    timeout: float = 60.0,
+    machines: Sequence[Sequence[int]] = (),
+    unwilling: Sequence[int] = (),
+) -> list[subprocess.Popen]:
+    """Starts `size` ranks that call the function `program` of this package's `_gloo_programs`.
+
+    The ranks of each of `machines` read each other's memory, unless some are `unwilling`.
+    """
     code = (
         "import json, sys; sys.path[:] = json.loads(sys.argv[1]);"
         "from tests.lightcc.patterns import _gloo, _gloo_programs;"
@@ -23,7 +35,8 @@ def start(folder: Path, size: int, program: str, timeout: float = 60.0) -> list[
     )
     children = []
     for rank in range(size):
-        arguments = json.dumps([str(folder / "store"), rank, size, program, timeout])
+        store = str(folder / "store")
+        arguments = json.dumps([store, rank, size, program, timeout, machines, unwilling])
         command = [sys.executable, "-c", code, json.dumps(sys.path), arguments]
         children.append(
             subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -43,13 +56,27 @@ def finish(children: list[subprocess.Popen], seconds: float = 120.0) -> list[tup
     return [(child.returncode, output) for child, output in zip(children, outputs, strict=True)]
 
 
-def run(path: str, rank: int, size: int, program: str, timeout: float) -> None:
+def run(
+    path: str,
+    rank: int,
+    size: int,
+    program: str,
+    timeout: float,
+    machines: list[list[int]],
+    unwilling: list[int],
+) -> None:
     """In the child: makes the group and calls the program."""
     from tests.lightcc.patterns import _gloo_programs
 
     torch.set_num_threads(1)
     group = connect(dist.FileStore(path, size), rank, size, timeout)
-    getattr(_gloo_programs, program)(GroupTransport(group, tag=50))
+    if not machines:
+        getattr(_gloo_programs, program)(GroupTransport(group, tag=50))
+        return
+    transport = machine.over(group, 50, machines, allowed=rank not in unwilling)
+    joined = len(next(ranks for ranks in machines if rank in ranks)) > 1 and not unwilling
+    assert isinstance(transport, machine.MachineTransport) == joined
+    getattr(_gloo_programs, program)(transport)
 
 
 @functools.cache

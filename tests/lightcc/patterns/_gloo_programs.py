@@ -6,6 +6,7 @@ import threading
 import torch
 from taco.lightcc.patterns import (
     hierarchical,
+    machine,
     ring,
     sparse,
     sparse_balanced,
@@ -117,3 +118,30 @@ def one_dies(transport: Transport) -> None:
     except RuntimeError:
         os._exit(4)  # a group with a dead member is not worth closing
     raise AssertionError("the sum of a dead rank arrived")
+
+
+def wrong_length(transport: Transport) -> None:
+    """Between ranks that read each other's memory; Gloo would end the process."""
+    tensor = torch.zeros(5 - transport.rank)
+    work = transport.recv(tensor, 0) if transport.rank else transport.send(tensor, 1)
+    try:
+        work.wait()
+    except RuntimeError as error:
+        assert "20 bytes" in str(error), error
+        return
+    raise AssertionError("the lengths differ")
+
+
+def one_leaves(transport: Transport) -> None:
+    """Both ranks wait for each other; one of them closes the connection meanwhile."""
+    peer = 1 - transport.rank
+    work = transport.recv(torch.zeros(5), peer)
+    assert isinstance(transport, machine.MachineTransport)
+    if transport.rank == 0:
+        threading.Timer(0.3, transport.close).start()
+    try:
+        work.wait()
+    except RuntimeError as error:
+        assert "closed" in str(error), error
+        return
+    raise AssertionError("nothing was sent")

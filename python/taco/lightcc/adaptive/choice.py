@@ -139,6 +139,13 @@ class Choice:
         dense, raw = self.measured(DENSE), self._raw.get(DENSE, 0.0)
         return dense / raw if dense is not None and raw > 0 else 1.0
 
+    def _hoped(self, mode: Mode) -> float:
+        """Like `predicted`, but where dense takes longer than predicted, only dense may.
+
+        It may be the processor that is slower, or the link alone, of which others need less.
+        """
+        return self.predicted(mode) / max(self._scale(), 1.0)
+
     def _remember(self, mode: Mode, seconds: float) -> None:
         self._times.setdefault(mode, deque(maxlen=WINDOW)).append(seconds)
 
@@ -207,7 +214,7 @@ class Choice:
             if mode.lossless:  # it may also show that another need not lose bits
                 need = min(_BETTER * lossless, best / _LOSSY_GAIN)
             times = self._times.get(mode)
-            hope = min(times) if times else self.predicted(mode) / optimism
+            hope = min(times) if times else self._hoped(mode) / optimism
             if hope < need:
                 hopes.append((hope / need, str(mode), mode))
         if hopes:

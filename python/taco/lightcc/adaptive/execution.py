@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 from taco import _loader
+from taco.lightcc._settings import settings
 from taco.lightcc.adaptive import calibration
 from taco.lightcc.adaptive.mode import DENSE, Mode, parse
 from taco.lightcc.adaptive.places import Levels
@@ -17,15 +18,26 @@ from taco.lightcc.adaptive.residuals import BucketState
 from taco.lightcc.adaptive.wish import CALIBRATE, RECUT
 from taco.lightcc.engine import reduction
 from taco.lightcc.engine.requests import Response
-from taco.lightcc.patterns import device, hierarchical, sparse, sparse_balanced, sparse_hierarchical
+from taco.lightcc.patterns import (
+    device,
+    hierarchical,
+    machine,
+    sparse,
+    sparse_balanced,
+    sparse_hierarchical,
+)
 from taco.lightcc.patterns.reduction import Reduction
 from taco.lightcc.patterns.sparse_list import SparseList
-from taco.lightcc.patterns.transport import CountingTransport, GroupTransport
+from taco.lightcc.patterns.transport import CountingTransport, GroupTransport, Transport
 
 # Tags below belong to the engine's own exchanges.
 _FIRST_TAG = 64
 
 PROBE_ELEMENTS = 4096
+
+# Of a dense bucket, under way at a time. By themselves allreduces are not cut: their bits are the
+# process group's own.
+_PARTS = 2
 
 # float16 keeps 11 bits from 2^-14 on and ends at 65504: the largest value of the last result is
 # brought to 2^10, which leaves room above for a jump and 24 powers of two below.
@@ -102,7 +114,8 @@ class ModeReducer:
         """
         if response.mode == CALIBRATE:
             levels = self._levels_of(response)
-            numbers = calibration.measure(GroupTransport(group, _FIRST_TAG), levels, 0).numbers()
+            transport = _transport(group, levels, tensor)
+            numbers = calibration.measure(transport, levels, 0).numbers()
             tensor.copy_(torch.tensor(numbers))
             reduction.all_reduce_(group, tensor, "sum")
             return
@@ -113,11 +126,11 @@ class ModeReducer:
             if state is not None:
                 _flush(tensor, state)
             return
-        if tensor.dtype == torch.bool or (mode == DENSE and state is None):
+        if tensor.dtype == torch.bool or (mode == DENSE and state is None):  # no gradients
             reduction.all_reduce_(group, tensor, op)
             return
         levels = self._levels_of(response)
-        run = _Run(group, levels, mode, op)
+        run = _Run(group, _transport(group, levels, tensor), levels, mode, op)
         if tensor.device.type != "cpu" and op in ("sum", "average"):
             run.on_device = self._parts(response, group, levels, mode)
         started = time.perf_counter()
@@ -147,6 +160,12 @@ class ModeReducer:
             peers = tuple(members[place] for members in levels.hosts)
             return self.part(response, own), self.part(response, peers)
         return (None, group) if mode.ratio else None
+
+
+def _transport(group: dist.ProcessGroup, levels: Levels, tensor: torch.Tensor) -> Transport:
+    if tensor.device.type != "cpu":
+        return GroupTransport(group, _FIRST_TAG)
+    return machine.over(group, _FIRST_TAG, levels.hosts, settings().taco_cma)
 
 
 def _flush(tensor: torch.Tensor, state: BucketState) -> torch.Tensor | None:
@@ -186,14 +205,16 @@ def _move(tensor: torch.Tensor, state: BucketState, keep_velocity: bool) -> None
 class _Run:
     """One allreduce."""
 
-    def __init__(self, group: dist.ProcessGroup, levels: Levels, mode: Mode, op: str) -> None:
+    def __init__(
+        self, group: dist.ProcessGroup, transport: Transport, levels: Levels, mode: Mode, op: str
+    ) -> None:
         self._group = group
         self._levels = levels
         self._mode = mode
         self._op = op
         rank = group.rank()
         self._transport = CountingTransport(
-            GroupTransport(group, _FIRST_TAG), lambda peer: levels.level_between(rank, peer)
+            transport, lambda peer: levels.level_between(rank, peer)
         )
         self._flat_bytes = 0
         self.on_device: Parts | None = None
@@ -217,7 +238,8 @@ class _Run:
             hierarchical.all_reduce(self._transport, tensor, groups, op)
         else:
             self._flat_bytes += tensor.numel() * tensor.element_size()
-            reduction.all_reduce_(self._group, tensor, self._op)
+            parts = _PARTS if tensor.device.type == "cpu" else 1  # a device runs them in turn
+            reduction.all_reduce_(self._group, tensor, self._op, parts)
         return {}
 
     def half(self, tensor: torch.Tensor, state: BucketState) -> dict[str, Any]:

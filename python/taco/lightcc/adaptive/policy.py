@@ -383,7 +383,8 @@ class Policy:
     def _back(self, why: str, lossy_only: bool = False) -> None:
         self._say(f"{'modes that lose bits are' if lossy_only else 'all but dense is'} left: {why}")
         for choice in self._choices():
-            choice.forbid(why, lossy_only)
+            if not lossy_only or not choice.mode.lossless:  # others may yet gain by it
+                choice.forbid(why, lossy_only)
 
     def _choices(self) -> list[Choice]:
         """Those of the last step: there may be others, of buckets that are gone."""

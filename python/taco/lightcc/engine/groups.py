@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 
 from taco.lightcc.engine.wire import address_towards
+from taco.lightcc.patterns import machine
 
 
 class Groups:
@@ -63,11 +64,13 @@ class Groups:
         """Closes the groups of a set."""
         with self._lock:
             for key in [key for key in self._groups if key[0] == set_id]:
-                del self._groups[key]
+                machine.leave(self._groups.pop(key))
 
     def close(self) -> None:
         """Closes all. Whoever waits for this rank in one of them gets an error."""
         with self._lock:
+            for group in self._groups.values():
+                machine.leave(group)
             self._groups.clear()
 
     def _gloo(self, store: dist.Store, rank: int, size: int) -> dist.ProcessGroup:

@@ -25,6 +25,8 @@ _FUSED = (torch.float32, torch.float16, torch.bfloat16)
 # Gloo reduces these itself; others are widened on the way.
 _WIDENED = {torch.int16: torch.int32, torch.bool: torch.uint8}
 
+_WORTH_PARTS = 4 << 20  # bytes
+
 
 def scale_(tensor: torch.Tensor, factor: float) -> None:
     """Multiplies in place; integers by way of float64, truncated."""
@@ -41,15 +43,25 @@ def post_factor(op: str, postscale: float, size: int) -> float:
     return postscale / size if op == "average" else postscale
 
 
-def all_reduce_(group: dist.ProcessGroup, tensor: torch.Tensor, op: str) -> None:
-    """Reduces a contiguous tensor in place, without factors."""
+def all_reduce_(group: dist.ProcessGroup, tensor: torch.Tensor, op: str, parts: int = 1) -> None:
+    """Reduces a contiguous tensor in place, without factors.
+
+    Args:
+        group: the members.
+        tensor: (n,) if it is cut.
+        op: "sum", "average" (summed here), "min", "max" or "product".
+        parts: that are under way at a time, if the tensor is large: one is added while another
+            travels. From three ranks on the order in which Gloo adds depends on the cuts.
+    """
     if tensor.numel() == 0 or group.size() == 1:
         return
     options = dist.AllreduceOptions()
     options.reduceOp = _OPS[op]
     wide = _WIDENED.get(tensor.dtype) if tensor.device.type == "cpu" else None
     if wide is None:
-        group.allreduce([tensor], options).wait()
+        pieces = tensor.chunk(parts) if tensor.nbytes >= _WORTH_PARTS else (tensor,)
+        for work in [group.allreduce([piece], options) for piece in pieces]:
+            work.wait()
         return
     widened = tensor.to(wide)
     group.allreduce([widened], options).wait()

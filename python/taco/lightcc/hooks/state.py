@@ -11,12 +11,13 @@ import torch.distributed as dist
 
 from taco import _loader
 from taco.lightcc import topology
+from taco.lightcc._settings import settings
 from taco.lightcc.adaptive.places import Groups, Place, levels_of
 from taco.lightcc.hooks import exchange
 from taco.lightcc.hooks.exchange import Selection
 from taco.lightcc.hooks.held_back import Bucket, HeldBack
 from taco.lightcc.hooks.worker import Worker, worker_of
-from taco.lightcc.patterns.transport import GroupTransport
+from taco.lightcc.patterns import machine
 
 # The first of some tags that programs hardly use.
 _FIRST_TAG = 0x7AC0_0000
@@ -198,7 +199,8 @@ class _Job:
         self._group = group
 
     def __call__(self) -> torch.Tensor:
-        transport = GroupTransport(self._group, _FIRST_TAG)
+        allowed = settings().taco_cma
+        transport = machine.over(self._group, _FIRST_TAG, self._selection.groups, allowed)
         return exchange.average(transport, self._buffer, self._bucket, self._selection)
 
 
