@@ -145,7 +145,11 @@ base::Status Endpoint::Receive(void* data, size_t bytes, int from, int32_t tag,
   return Begin(std::move(message), ticket);
 }
 
+// A child of fork has the endpoint too, and it is not the child's.
+bool Endpoint::Mine() const { return card_.process == static_cast<uint64_t>(getpid()); }
+
 base::Status Endpoint::Begin(MessagePtr message, Ticket* ticket) {
+  if (!Mine()) return base::InvalidArgument("the connection is that of this process's parent");
   const Lock lock(mutex_);
   if (!over_.empty()) return base::InvalidArgument(over_);
   const int peer = message->peer;
@@ -304,6 +308,7 @@ base::Status Endpoint::GiveUp(End end, std::string why, const Lock&) {
 }
 
 void Endpoint::Close() {
+  if (!Mine()) return;  // the others go on without hearing of it
   const Lock lock(mutex_);
   (void)GiveUp(End::kClosed, "the connection has been closed", lock);
 }

@@ -101,6 +101,7 @@ class Endpoint {
   Endpoint(int rank, int size) : rank_(rank), peers_(static_cast<size_t>(size)) {}
 
   using Lock = std::unique_lock<std::mutex>;
+  bool Mine() const;
   base::Status Begin(MessagePtr message, Ticket* ticket);
   void Post(Peer* peer, const Lock& lock);
   void Collect(Peer* peer, uint32_t slot, const Lock& lock);

@@ -245,6 +245,26 @@ TEST(EndpointTest, CardsOfOthersAreRefused) {
   EXPECT_NE(refused([](Card* card) { card->process = 0x7ffffff0; }), "");
 }
 
+TEST(EndpointTest, AForkedChildDoesNoHarm) {
+  auto all = Join(2);
+  const pid_t child = fork();
+  if (child == 0) {
+    Endpoint::Ticket ticket;
+    const bool refused = !all[0]->Send(nullptr, 0, 1, 0, nullptr, &ticket).ok();
+    all.clear();
+    _exit(refused ? 0 : 1);
+  }
+  int how = -1;
+  waitpid(child, &how, 0);
+  EXPECT_EQ(how, 0);
+  const std::vector<int> sent = {7};
+  std::vector<int> got(1);
+  const auto send = Send(all[0].get(), sent, 1, 0), receive = Receive(all[1].get(), &got, 0, 0);
+  EXPECT_EQ(WaitFor(all[1].get(), receive), "");
+  EXPECT_EQ(WaitFor(all[0].get(), send), "");
+  EXPECT_EQ(got, sent);
+}
+
 // A process that is killed while another waits for it.
 TEST(EndpointTest, APeerThatEndsIsNamed) {
   int to_child[2], to_parent[2];
