@@ -153,10 +153,14 @@ const DpdkLibrary* LoadLibrary(std::string* error) {
   // DPDK's own drivers are found through its libraries' symbols.
   void* const opened = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   if (opened == nullptr) {
-    const char* const why = dlerror();
-    *error = std::string("cannot open ") + kLibraryName + ": " + (why == nullptr ? "" : why) +
-             "; it is built beside the plugin where DPDK 22.11 is installed (Debian: libdpdk-dev), "
-             "and needs DPDK's libraries to run";
+    const char* const said = dlerror();
+    const std::string why = said == nullptr ? "" : said;
+    *error =
+        std::string("cannot open ") + kLibraryName + ": " + why +
+        (why.find("librte_") != std::string::npos
+             ? "; install DPDK 22.11, whose libraries it needs (Debian 12: libdpdk-dev)"
+             : "; it stands beside the plugin where that was built with DPDK 22.11 (Debian 12: "
+               "libdpdk-dev)");
     return nullptr;
   }
   using Symbol = const DpdkLibrary* (*)();

@@ -24,7 +24,7 @@ DPDK = pathlib.Path("nccl_plugin/libharp-dpdk.so").absolute()
 
 # DPDK without huge pages, PCI and files.
 EAL = "--no-pci --no-huge -m 256 --no-shconf"
-SHORT = ["--rounds", "1", "--seconds", "0.1", "--pings", "200", "--sizes", "8,300000"]
+SHORT = ["--json", "--rounds", "1", "--seconds", "0.1", "--pings", "200", "--sizes", "8,300000"]
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 
 
@@ -262,3 +262,17 @@ def test_dpdk_without_its_library_names_it(tmp_path):
     shutil.copyfile(PLUGIN, alone)
     log = check_log(alone, HARP_IO="dpdk", HARP_DPDK_ADDRESS="10.9.0.1/24")
     assert f"cannot open {DPDK.name}" in log
+    assert "it stands beside the plugin where" in log
+
+
+@pytest.mark.usefixtures("dpdk")
+def test_dpdk_whose_own_libraries_are_missing_says_what_to_install(tmp_path):
+    alone = tmp_path / PLUGIN.name
+    shutil.copyfile(PLUGIN, alone)
+    text = DPDK.read_bytes()
+    assert b"librte_ethdev.so.23" in text
+    (tmp_path / DPDK.name).write_bytes(text.replace(b"librte_ethdev.so.", b"librte_nothere.so"))
+    log = check_log(alone, HARP_IO="dpdk", HARP_DPDK_ADDRESS="10.9.0.1/24")
+    (line,) = [each for each in log.splitlines() if "cannot use DPDK" in each]
+    assert "NCCL goes on with its own transport" in line
+    assert "librte_nothere" in line and "install DPDK 22.11" in line
