@@ -11,6 +11,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "nccl_plugin/abi/counters.h"
 #include "nccl_plugin/abi/net.h"
 #include "nccl_plugin/abi/profile.h"
 #include "nccl_plugin/engine/net.h"
@@ -326,6 +327,13 @@ constexpr char kName[] = "HARP";
 }  // namespace
 
 extern "C" {
+
+int taco_harp_counters(void* comm, TacoHarpCounters* counters) {
+  if (comm == nullptr || counters == nullptr) return 1;
+  const Connection::Costs costs = static_cast<Connection*>(comm)->costs();
+  *counters = {costs.system_calls, costs.user_copied_bytes, costs.kernel_copied_bytes};
+  return 0;
+}
 
 #define HARP_EXPORT __attribute__((visibility("default"))) extern const
 

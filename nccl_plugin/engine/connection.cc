@@ -1,5 +1,7 @@
 #include "nccl_plugin/engine/connection.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -134,6 +136,20 @@ std::string Connection::Described() {
   return std::exchange(description_, "");
 }
 
+Connection::Costs Connection::costs() {
+  for (;;) {
+    const Hold hold(&held_);
+    if (hold) return CostsNow();
+    sched_yield();
+  }
+}
+
+Connection::Costs Connection::CostsNow() const {
+  const PacketIo::Stats& io = io_->stats();
+  return {io.send_calls + io.receive_calls, io.user_copied_bytes + placed_bytes(),
+          io.kernel_copied_bytes};
+}
+
 std::string Connection::Description() const {
   const PacketIo::Stats& io = io_->stats();
   const char* states[] = {"greeting", "open", "failed"};
@@ -148,7 +164,8 @@ std::string Connection::Description() const {
   add("packets_dropped", io.dropped);
   add("send_calls", io.send_calls);
   add("receive_calls", io.receive_calls);
-  add("copied_bytes", io.copied_bytes);
+  add("user_copied_bytes", CostsNow().user_copied_bytes);
+  add("kernel_copied_bytes", io.kernel_copied_bytes);
   if (state() == State::kFailed) text += ", \"failure\": " + Quoted(failure_);
   return text;
 }

@@ -157,12 +157,18 @@ int NumberOf(int index) {
   return -1;
 }
 
-// Drivers that copy what they are given, and what they give.
-bool Copies(const char* driver) {
-  for (const char* each : {"net_memif", "net_af_packet", "net_tap", "net_pcap"}) {
-    if (std::strcmp(driver, each) == 0) return true;
+// What drivers copy that are no hardware's: memif into and from the memory that two processes
+// share, af_packet into and from rings that the kernel reads in place and fills by a copy, tap and
+// pcap by calls of the system.
+void SetCopies(DpdkFacts* facts) {
+  const auto is = [&](const char* driver) { return std::strcmp(facts->driver, driver) == 0; };
+  if (is("net_memif")) {
+    facts->sent.user = facts->received.user = 1;
+  } else if (is("net_af_packet")) {
+    facts->sent.user = facts->received.user = facts->received.kernel = 1;
+  } else if (is("net_tap") || is("net_pcap")) {
+    facts->sent.kernel = facts->received.kernel = 1;
   }
-  return false;
 }
 
 bool Look(int index, DpdkFacts* facts) {
@@ -182,8 +188,7 @@ bool Look(int index, DpdkFacts* facts) {
   if (rte_eth_link_get_nowait(port, &link) == 0 && link.link_speed != RTE_ETH_SPEED_NUM_UNKNOWN) {
     facts->speed_mbps = link.link_speed;
   }
-  facts->copies_sent = Copies(facts->driver) ? 2 : 1;
-  facts->copies_received = Copies(facts->driver) ? 1 : 0;
+  SetCopies(facts);
   return true;
 }
 
@@ -350,7 +355,7 @@ void Fill(const FrameDevice::Pieces& pieces, rte_mbuf* mbuf) {
   mbuf->pkt_len = pieces.size();
 }
 
-size_t Send(void* opened, const FrameDevice::Pieces* frames, size_t count) {
+size_t Send(void* opened, const FrameDevice::Pieces* frames, size_t count, uint64_t* copied) {
   const auto* const port = static_cast<const DpdkPort*>(opened);
   rte_mbuf* mbufs[kBurst];
   const auto most = static_cast<uint16_t>(std::min<size_t>(count, kBurst));
@@ -358,6 +363,7 @@ size_t Send(void* opened, const FrameDevice::Pieces* frames, size_t count) {
   for (uint16_t index = 0; index < most; ++index) Fill(frames[index], mbufs[index]);
   const uint16_t sent = rte_eth_tx_burst(port->number, 0, mbufs, most);
   if (sent < most) rte_pktmbuf_free_bulk(mbufs + sent, static_cast<unsigned>(most - sent));
+  for (uint16_t index = 0; index < sent; ++index) *copied += frames[index].packet_bytes();
   return sent;
 }
 

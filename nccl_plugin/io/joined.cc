@@ -96,7 +96,8 @@ const PacketIo::Stats& Joined::stats() const {
     sum_.dropped += each.dropped;
     sum_.send_calls += each.send_calls;
     sum_.receive_calls += each.receive_calls;
-    sum_.copied_bytes += each.copied_bytes;
+    sum_.user_copied_bytes += each.user_copied_bytes;
+    sum_.kernel_copied_bytes += each.kernel_copied_bytes;
     sum_.queue_full += each.queue_full;
     sum_.segmentation |= each.segmentation;
     for (size_t error = 0; error < sum_.errors.size(); ++error) {

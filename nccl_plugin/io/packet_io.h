@@ -54,7 +54,10 @@ class PacketIo {
     uint64_t dropped = 0;     // that came and found no room, where that is known
     uint64_t send_calls = 0;  // of the system
     uint64_t receive_calls = 0;
-    uint64_t copied_bytes = 0;  // by the kernel or the kind, in both directions
+    // Of packets, in both directions, as often as they were copied: in this process, by the kind
+    // and what is below it; and by the kernel.
+    uint64_t user_copied_bytes = 0;
+    uint64_t kernel_copied_bytes = 0;
     uint64_t queue_full = 0;    // how often Send took less than it was given
     bool segmentation = false;  // whether batches are cut into packets below the system call
 

@@ -38,7 +38,8 @@ class DeviceForTest : public FrameDevice {
     facts_.mac = {2, 0, 0, 0, 0, number};
     facts_.max_ip = 1500;
     facts_.frames = frames;
-    facts_.copies_sent = 1;
+    facts_.user_copies_received = 2;
+    facts_.kernel_copies_received = 1;
     for (size_t i = 0; i < frames; ++i) free_.insert(i);
   }
   ~DeviceForTest() override { EXPECT_EQ(free_.size(), frames_.size()) << "frames are lost"; }
@@ -72,7 +73,7 @@ class DeviceForTest : public FrameDevice {
     return frames_[*handle].data();
   }
   void OnOther(const Frame&, bool) override { ++others; }
-  size_t Send(const Pieces* frames, size_t count, PacketIo::Stats*) override {
+  size_t Send(const Pieces* frames, size_t count, PacketIo::Stats* stats) override {
     const Alone alone(&sending_);
     const std::lock_guard<std::mutex> lock(segment_->mutex);
     size_t taken = 0;
@@ -84,6 +85,7 @@ class DeviceForTest : public FrameDevice {
       Mac to;
       std::copy_n(frame.begin(), to.size(), to.begin());
       segment_->waiting[to].push_back(std::move(frame));
+      stats->user_copied_bytes += each.packet_bytes();
     }
     return taken;
   }
@@ -194,7 +196,10 @@ TEST_F(PortIoTest, PacketsArriveWithPathAndSender) {
   EXPECT_EQ(b->Receive(got, 4), 0u);
   EXPECT_EQ(a->stats().packets_sent, 1u);
   EXPECT_EQ(a->stats().bytes_sent, 5u);
-  EXPECT_EQ(a->stats().copied_bytes, 5u);
+  EXPECT_EQ(a->stats().user_copied_bytes, 5u);
+  EXPECT_EQ(a->stats().kernel_copied_bytes, 0u);
+  EXPECT_EQ(b->stats().user_copied_bytes, 10u);
+  EXPECT_EQ(b->stats().kernel_copied_bytes, 5u);
   EXPECT_EQ(b->stats().packets_received, 1u);
   EXPECT_EQ(b->stats().bytes_received, 5u);
 }

@@ -163,6 +163,15 @@ def test_without_the_privilege_afxdp_becomes_udp_and_says_why(links):
     assert f"HARP over UDP on {INTERFACE}" in said
 
 
+def test_what_afxdp_costs_is_counted(links):
+    measured, _ = over_links(links, kind("afxdp"), kind("afxdp"))
+    large = measured[1]
+    assert large["sender_calls_mib"] > 0
+    # Into a frame, and from it to its place. The kernel copies where the driver does not take it.
+    assert 1.0 <= large["sender_user_copies"] < 1.5 and 1.0 <= large["receiver_user_copies"] < 1.5
+    assert 1.0 <= large["sender_kernel_copies"] < 1.5
+
+
 def test_every_case_of_harp_check_passes_with_afxdp(links):
     argv = ["env", "HARP_IO=afxdp", f"HARP_IFACE=={INTERFACE}", str(CHECK), str(PLUGIN)]
     child = links.popen(0, [*argv, "--versions", "6,12"], **PIPES)
@@ -201,7 +210,10 @@ def on_this_machine(server, client):
 )
 def test_dpdk_over_memif(tmp_path, variables):
     server = memif(tmp_path, "server", 1, **variables)
-    on_this_machine(server, memif(tmp_path, "client", 2, **variables))
+    measured, _ = on_this_machine(server, memif(tmp_path, "client", 2, **variables))
+    for side in ("sender", "receiver"):
+        assert measured[1][f"{side}_calls_mib"] == measured[1][f"{side}_kernel_copies"] == 0
+        assert measured[1][f"{side}_user_copies"] >= 1.0
 
 
 @pytest.mark.usefixtures("dpdk")

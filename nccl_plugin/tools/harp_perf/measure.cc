@@ -1,6 +1,7 @@
 #include "nccl_plugin/tools/harp_perf/measure.h"
 
 #include <time.h>
+#include <x86intrin.h>
 
 #include <algorithm>
 #include <cstring>
@@ -32,6 +33,34 @@ void CheckMark(const std::vector<uint8_t>& bytes, uint64_t number) {
   }
 }
 
+// Both clocks, the time stamp counter, and what the line has cost.
+struct Reading {
+  explicit Reading(const Line& line)
+      : costs(line.costs()),
+        cycles(__rdtsc()),
+        time(Clock(CLOCK_MONOTONIC)),
+        busy(Clock(CLOCK_PROCESS_CPUTIME_ID)) {}
+
+  std::optional<Costs> costs;
+  uint64_t cycles;
+  int64_t time, busy;
+};
+
+Throughput Between(const Reading& from, const Reading& to, uint64_t messages) {
+  Throughput seen;
+  seen.messages = messages;
+  seen.seconds = 1e-9 * static_cast<double>(to.time - from.time);
+  seen.processor_seconds = 1e-9 * static_cast<double>(to.busy - from.busy);
+  const double cycles_a_second = static_cast<double>(to.cycles - from.cycles) / seen.seconds;
+  seen.processor_cycles = seen.processor_seconds * cycles_a_second;
+  if (from.costs && to.costs) {
+    seen.costs = {to.costs->system_calls - from.costs->system_calls,
+                  to.costs->user_copied_bytes - from.costs->user_copied_bytes,
+                  to.costs->kernel_copied_bytes - from.costs->kernel_copied_bytes};
+  }
+  return seen;
+}
+
 void* Begin(Line* line, bool sends, std::vector<uint8_t>* bytes) {
   return sends ? line->Send(bytes->data(), bytes->size())
                : line->Receive(bytes->data(), bytes->size());
@@ -48,7 +77,7 @@ Throughput Stream(Line* line, bool sends, size_t size, uint64_t messages, int de
   std::vector<Slot> slots(depth);
   for (Slot& slot : slots) slot.bytes.assign(size, 1);
   uint64_t begun = 0, done = 0;
-  const int64_t from = Clock(CLOCK_MONOTONIC), busy_from = Clock(CLOCK_PROCESS_CPUTIME_ID);
+  const Reading from(*line);
   while (done < messages) {
     while (begun < messages && begun - done < static_cast<uint64_t>(depth)) {
       Slot& slot = slots[begun % depth];
@@ -63,8 +92,7 @@ Throughput Stream(Line* line, bool sends, size_t size, uint64_t messages, int de
       ++done;
     }
   }
-  return {messages, 1e-9 * static_cast<double>(Clock(CLOCK_MONOTONIC) - from),
-          1e-9 * static_cast<double>(Clock(CLOCK_PROCESS_CPUTIME_ID) - busy_from)};
+  return Between(from, Reading(*line), messages);
 }
 
 std::vector<int64_t> PingPong(Line* out, Line* in, bool begins, size_t size, uint64_t rounds) {
