@@ -144,6 +144,29 @@ Connection::Costs Connection::costs() {
   }
 }
 
+void Connection::TakeBack(const void* bytes, uint64_t size) {
+  for (;;) {
+    const Hold hold(&held_);
+    if (!hold) {
+      sched_yield();
+      continue;
+    }
+    if (ring_ != nullptr) TakeCommands(Now());
+    bool used = Uses(bytes, size);
+    for (int index = 0; stalled_ && index < command_.count; ++index) {
+      used |= Overlap(command_.buffers[index].bytes, command_.buffers[index].size, bytes, size);
+    }
+    if (used) Fail("its user has taken back the memory of messages under way");
+    // What waits for a full queue may be of a message that has arrived by another packet: then it
+    // is one more that got lost.
+    const bool waits = std::any_of(
+        emissions_.begin() + flushed_, emissions_.begin() + emitted_,
+        [&](const Emission& each) { return Overlap(each.body, each.body_bytes, bytes, size); });
+    if (waits) flushed_ = emitted_;
+    return;
+  }
+}
+
 Connection::Costs Connection::CostsNow() const {
   const PacketIo::Stats& io = io_->stats();
   return {io.send_calls + io.receive_calls, io.user_copied_bytes + placed_bytes(),

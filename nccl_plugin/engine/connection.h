@@ -106,6 +106,10 @@ class Connection {
   };
   Costs costs();
 
+  // Its user takes memory back. Where messages under way have bytes there the connection fails, so
+  // that nothing is read from it or written to it any more. Any thread; waits as `costs` does.
+  void TakeBack(const void* bytes, uint64_t size);
+
   // Tells the peer why it ends; a lost packet does no harm.
   void SendClose(const std::string& reason);
 
@@ -139,6 +143,7 @@ class Connection {
   virtual bool Begin(const Command& command, int64_t now) = 0;
   virtual bool Finished(Request* request, uint64_t* sizes) = 0;
   virtual std::string Fields() const = 0;
+  virtual bool Uses(const void* bytes, uint64_t size) const = 0;
   virtual uint64_t placed_bytes() const = 0;  // copied into the user's buffers
 
   // Whether something was asked for that the engine has not begun. Once no engine moves it.

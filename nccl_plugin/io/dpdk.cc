@@ -78,6 +78,10 @@ class Dpdk final : public FrameDevice {
     stats->kernel_copied_bytes += copies_sent_.kernel * bytes;
     return sent;
   }
+  void* AddMemory(const void* bytes, size_t size) override {
+    return library_->add_memory(port_, bytes, size);
+  }
+  bool RemoveMemory(void* memory) override { return library_->remove_memory(port_, memory); }
   Way Find(const Endpoint& to, int64_t now, Mac* mac) override;
   void OnOther(const Frame& frame, bool may_send) override;
   bool Claim(uint16_t, std::string*) override { return true; }  // all frames come here

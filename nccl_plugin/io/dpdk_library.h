@@ -16,7 +16,7 @@
 namespace taco {
 namespace harp {
 
-inline constexpr uint32_t kDpdkLibraryVersion = 2;
+inline constexpr uint32_t kDpdkLibraryVersion = 3;
 
 // How often a driver of DPDK copies each byte, and the kernel below it.
 struct DpdkCopies {
@@ -49,6 +49,9 @@ struct DpdkLibrary {
   size_t (*receive)(void* port, FrameDevice::Frame* frames, size_t most);
   void (*give_back)(void* port, const uint64_t* handles, size_t count);
   uint8_t* (*borrow)(void* port, size_t size, uint64_t* handle);
+  // As FrameDevice's.
+  void* (*add_memory)(void* port, const void* bytes, size_t size);
+  bool (*remove_memory)(void* port, void* memory);
   // `copied`: so many bytes of the packets it has copied itself are added.
   size_t (*send)(void* port, const FrameDevice::Pieces* frames, size_t count, uint64_t* copied);
 };

@@ -72,10 +72,15 @@ class FrameDevice {
   // Room for a frame that does not come from the wire, as if it had been received. Null: none.
   virtual uint8_t* Borrow(size_t, uint64_t*) { return nullptr; }
 
-  // Sending. Takes frames from the front and returns how many; the pieces are free then. Calls of
+  // Sending. Takes frames from the front and returns how many; the pieces are free then, but for
+  // bodies in memory that was added. Calls of
   // the system and copies of packets (without the frames' headers) are counted in `stats`.
   virtual size_t Send(const Pieces* frames, size_t count, PacketIo::Stats* stats) = 0;
   virtual Way Find(const Endpoint& to, int64_t now, Mac* mac) = 0;
+  // Memory from which bodies may be sent without a copy, after Send has returned; null: they are
+  // copied. And its end; false: some of it is still to be sent, so it has to be called again.
+  virtual void* AddMemory(const void*, size_t) { return nullptr; }
+  virtual bool RemoveMemory(void*) { return true; }
 
   // Setting up: from now on frames to this UDP port are to come here, or no longer.
   virtual bool Claim(uint16_t port, std::string* error) = 0;

@@ -15,6 +15,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "nccl_plugin/io/endpoint.h"
@@ -25,7 +26,8 @@ namespace harp {
 
 class PacketIo {
  public:
-  // A packet is its head and then its body. Both may be changed when Send returns.
+  // A packet is its head and then its body. Both may be changed when Send returns, unless the body
+  // is in memory that was registered.
   struct Outgoing {
     const uint8_t* head = nullptr;
     const uint8_t* body = nullptr;  // may be null where body_bytes is 0
@@ -69,6 +71,20 @@ class PacketIo {
     }
   };
 
+  // Memory that its user has promised to leave in place. It must be released before it goes.
+  class Memory {
+   public:
+    virtual ~Memory() = default;
+    Memory(const Memory&) = delete;
+    Memory& operator=(const Memory&) = delete;
+    // Waits until nothing reads it any more, and forgets it. False: something still does after two
+    // seconds; it stays known, and Release may be called again. Any thread.
+    virtual bool Release() = 0;
+
+   protected:
+    Memory() = default;
+  };
+
   static constexpr size_t kLeft = 16;
 
   virtual ~PacketIo() = default;
@@ -79,6 +95,14 @@ class PacketIo {
   // the next one's path is full; try again later, or with the packets of other paths. Does not
   // block. Cheapest where packets to one endpoint on one path follow each other and have one size.
   virtual size_t Send(const Outgoing* packets, size_t count) = 0;
+
+  // From now until its release this memory is there: bodies within it may be sent without a copy,
+  // later than Send returns. What is written to it meanwhile may then be sent, and is for the
+  // protocol to refuse. It outlives the object, and may be used by others of the same interface.
+  // Null: this kind does nothing of the sort. Any thread.
+  virtual std::unique_ptr<Memory> Register(const void* /*bytes*/, size_t /*size*/) {
+    return nullptr;
+  }
 
   // Gives up to `most` packets, in the order in which a path received them; 0: nothing is there.
   // As many as kLeft, or more: some may be left.

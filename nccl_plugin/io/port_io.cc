@@ -1,5 +1,8 @@
 #include "nccl_plugin/io/port_io.h"
 
+#include <sched.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <optional>
@@ -27,6 +30,48 @@ struct Route {
   FrameTemplate common;
 };
 
+// It keeps the port.
+class PortMemory final : public PacketIo::Memory {
+ public:
+  // Null: the device copies.
+  static std::unique_ptr<PortMemory> Add(std::shared_ptr<Port> port, const void* bytes,
+                                         size_t size) {
+    void* known = nullptr;
+    WithDevice(port.get(), [&](Port::Sending& device) { known = device->AddMemory(bytes, size); });
+    if (known == nullptr) return nullptr;
+    return std::unique_ptr<PortMemory>(new PortMemory(std::move(port), known));
+  }
+
+  bool Release() override {
+    constexpr int64_t kPatience = 2'000'000'000;
+    const int64_t end = Now() + kPatience;
+    while (known_ != nullptr) {
+      WithDevice(port_.get(), [&](Port::Sending& device) {
+        if (device->RemoveMemory(known_)) known_ = nullptr;
+      });
+      if (known_ == nullptr) break;
+      if (Now() > end) return false;
+      usleep(50);  // until the device has sent what it has
+    }
+    return true;
+  }
+
+ private:
+  PortMemory(std::shared_ptr<Port> port, void* known) : port_(std::move(port)), known_(known) {}
+
+  template <typename Act>
+  static void WithDevice(Port* port, const Act& act) {
+    for (;;) {
+      Port::Sending device(port);
+      if (device) return act(device);
+      sched_yield();
+    }
+  }
+
+  const std::shared_ptr<Port> port_;
+  void* known_;
+};
+
 class PortIo final : public PacketIo {
  public:
   PortIo(std::shared_ptr<Port> port, std::vector<uint16_t> udp_ports,
@@ -42,6 +87,9 @@ class PortIo final : public PacketIo {
   bool Begin(std::string* error) { return added_ = port_->Add(&inbox_, udp_ports_, error); }
 
   size_t Send(const Outgoing* packets, size_t count) override;
+  std::unique_ptr<Memory> Register(const void* bytes, size_t size) override {
+    return PortMemory::Add(port_, bytes, size);
+  }
   size_t Receive(Incoming* packets, size_t most) override;
   size_t max_packet() const override {
     return std::min(facts_.max_ip - IpBytes(facts_.address.family) - kUdpBytes, kMaxPacketBytes);

@@ -75,7 +75,11 @@ Throughput Stream(Line* line, bool sends, size_t size, uint64_t messages, int de
     uint64_t number = 0;
   };
   std::vector<Slot> slots(depth);
-  for (Slot& slot : slots) slot.bytes.assign(size, 1);
+  for (Slot& slot : slots) {
+    slot.bytes.assign(std::max<size_t>(size, 1), 1);  // of none the address would be null
+    slot.bytes.resize(size);
+    line->Prepare(slot.bytes.data(), size);
+  }
   uint64_t begun = 0, done = 0;
   const Reading from(*line);
   while (done < messages) {
@@ -92,11 +96,17 @@ Throughput Stream(Line* line, bool sends, size_t size, uint64_t messages, int de
       ++done;
     }
   }
-  return Between(from, Reading(*line), messages);
+  const Throughput seen = Between(from, Reading(*line), messages);
+  line->Forget();
+  return seen;
 }
 
 std::vector<int64_t> PingPong(Line* out, Line* in, bool begins, size_t size, uint64_t rounds) {
   std::vector<uint8_t> sent(size, 1), received(size);
+  sent.reserve(1);
+  received.reserve(1);
+  out->Prepare(sent.data(), size);
+  in->Prepare(received.data(), size);
   std::vector<int64_t> times;
   if (begins) times.reserve(rounds);
   const auto run = [](Line* line, bool sends, std::vector<uint8_t>* bytes) {
@@ -124,6 +134,8 @@ std::vector<int64_t> PingPong(Line* out, Line* in, bool begins, size_t size, uin
       }
     }
   }
+  out->Forget();
+  in->Forget();
   return times;
 }
 

@@ -3,6 +3,7 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <map>
 
 #include "nccl_plugin/abi/counters.h"
 #include "nccl_plugin/abi/net.h"
@@ -34,13 +35,13 @@ class PluginLine : public Line {
 
   void* Send(const void* bytes, size_t size) override {
     void* request = nullptr;
-    Check(net_->isend(comm_, const_cast<void*>(bytes), size, 0, Registered(), nullptr, &request),
-          "isend");
+    auto* data = const_cast<void*>(bytes);
+    Check(net_->isend(comm_, data, size, 0, handles_.at(bytes), nullptr, &request), "isend");
     return request;
   }
   void* Receive(void* bytes, size_t size) override {
     void* request = nullptr;
-    void* handle = Registered();
+    void* handle = handles_.at(bytes);
     int tag = 0;
     Check(net_->irecv(comm_, 1, &bytes, &size, &tag, &handle, nullptr, &request), "irecv");
     return request;
@@ -50,6 +51,14 @@ class PluginLine : public Line {
     Check(net_->test(request, &done, nullptr), "test");
     return done != 0;
   }
+  void Prepare(const void* bytes, size_t size) override {
+    auto* data = const_cast<void*>(bytes);
+    Check(net_->regMr(comm_, data, size, NCCL_PTR_HOST, &handles_[bytes]), "regMr");
+  }
+  void Forget() override {
+    for (const auto& [bytes, handle] : handles_) Check(net_->deregMr(comm_, handle), "deregMr");
+    handles_.clear();
+  }
   std::optional<Costs> costs() const override {
     TacoHarpCounters seen = {};
     if (counters_ == nullptr || counters_(comm_, &seen) != 0) return std::nullopt;
@@ -57,20 +66,11 @@ class PluginLine : public Line {
   }
 
  private:
-  // Plugins of host memory hardly look at it: one registration stands for all.
-  void* Registered() {
-    if (registered_ == nullptr) {
-      static char memory[4096];
-      Check(net_->regMr(comm_, memory, sizeof(memory), NCCL_PTR_HOST, &registered_), "regMr");
-    }
-    return registered_;
-  }
-
   const ncclNet_v12_t* net_;
   const TacoHarpCountersCall counters_;
   void* comm_;
   const bool sends_;
-  void* registered_ = nullptr;
+  std::map<const void*, void*> handles_;
 };
 
 class PluginTransport : public Transport {

@@ -58,6 +58,9 @@ class TcpLine : public Line {
     return Begin(static_cast<uint8_t*>(bytes), size);
   }
 
+  void Prepare(const void*, size_t) override {}
+  void Forget() override {}
+
   // What a socket takes and gives the kernel copies, once.
   std::optional<Costs> costs() const override { return costs_; }
 

@@ -26,6 +26,9 @@ class Line {
   virtual void* Send(const void* bytes, size_t size) = 0;
   virtual void* Receive(void* bytes, size_t size) = 0;
   virtual bool Done(void* request) = 0;
+  // Memory that Send and Receive will use, and the end of all that was said so.
+  virtual void Prepare(const void* bytes, size_t size) = 0;
+  virtual void Forget() = 0;
   // Nothing where it cannot be told.
   virtual std::optional<Costs> costs() const = 0;
 };
