@@ -23,8 +23,8 @@ TACO_SOAK_SECONDS ?= 600
 
 # The demo needs no more than the first, and so neither PyTorch nor the time that its headers take.
 demo_artefacts := //tf_ops:libtaco_tf.so
-artefacts := $(demo_artefacts) //torch_ext:libtaco_torch.so //nccl_plugin:libnccl-net-harp.so
-library_files := bazel-bin/tf_ops/libtaco_tf.so bazel-bin/torch_ext/libtaco_torch.so bazel-bin/nccl_plugin/libnccl-net-harp.so
+artefacts := $(demo_artefacts) //torch_ext:libtaco_torch.so //nccl_plugin:libnccl-net-harp.so //nccl_plugin:libharp-dpdk.so
+library_files := $(addprefix bazel-bin/,tf_ops/libtaco_tf.so torch_ext/libtaco_torch.so nccl_plugin/libnccl-net-harp.so nccl_plugin/libharp-dpdk.so)
 
 .PHONY: help
 help: ## list the targets

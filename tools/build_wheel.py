@@ -3,6 +3,9 @@
 The wheel serves every CPython that pyproject.toml allows (no library of ours uses Python's C
 interface), on every Linux whose C and C++ libraries are new enough for the symbols used; auditwheel
 reads those from the libraries and names them in the tag.
+
+libharp-dpdk.so is in it where the build machine has DPDK. DPDK itself is the user's: nothing opens
+that library until HARP is asked for DPDK.
 """
 
 import argparse
@@ -26,7 +29,12 @@ PROVIDED_BY_THE_HOST = [
     "libc10.so",
     "libtorch.so",
     "libtorch_cpu.so",
+    "librte_*.so.*",
 ]
+
+# A library that is built without the thing that it is for, where that is absent, and is of no use
+# then; and how one tells: by a library that it is linked to.
+OPTIONAL = {"libharp-dpdk.so": "librte_ethdev.so"}
 
 
 class NativeDistribution(setuptools.Distribution):
@@ -41,6 +49,15 @@ class AnyPythonWheel(bdist_wheel):
 
     def get_tag(self) -> tuple[str, str, str]:
         return "py3", "none", super().get_tag()[2]
+
+
+def of_use(library: pathlib.Path) -> bool:
+    """Whether a library is worth its place in the wheel."""
+    wanted = OPTIONAL.get(library.name)
+    if wanted is None:
+        return True
+    command = ["readelf", "--dynamic", "--wide", library]
+    return wanted in subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def stage(folder: pathlib.Path, libraries: list[pathlib.Path]) -> None:
@@ -104,7 +121,12 @@ def main() -> None:
         "--out", type=pathlib.Path, default=ROOT / "dist", help="folder of the wheel"
     )
     args = parser.parse_args()
-    libraries = [library.resolve() for library in args.libraries]
+    libraries = []
+    for library in args.libraries:
+        if of_use(library):
+            libraries.append(library.resolve())
+        else:
+            print(f"{library.name} is left out: it was built without DPDK", file=sys.stderr)
     print(build(libraries, args.out.resolve(), ROOT / "build" / "stage"))
 
 

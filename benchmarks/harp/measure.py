@@ -110,7 +110,7 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         server = links.popen(0, [*server_words, "--listen", address, "--processor", "0"], **pipes)
         words = [word for kind in names for word in ("--io", kind)]
-        words += ["--rounds", str(plan.rounds), "--seconds", str(plan.seconds)]
+        words += ["--json", "--rounds", str(plan.rounds), "--seconds", str(plan.seconds)]
         words += ["--pings", str(plan.pings), "--sizes", ",".join(map(str, plan.sizes))]
         client = links.popen(
             1, [*client_words, "--connect", address, "--processor", "1", *words], **pipes

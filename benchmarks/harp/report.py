@@ -24,10 +24,44 @@ _COLUMNS = {
     "ping": (("p50_us", "p50, us", 1), ("p99_us", "p99, us", 1), ("p999_us", "p99.9, us", 1)),
 }
 
+# What a stream costs each side; fields begin with its name.
+_COSTS = (
+    ("cycles_byte", "cycles a byte", 2),
+    ("calls_mib", "system calls a MiB", 1),
+    ("user_copies", "copies by the process", 2),
+    ("kernel_copies", "by the kernel", 2),
+)
+_SIDES = ("sender", "receiver")
+_COSTS_OF = 1 << 20  # bytes of a message
+
+
+def costs(results: dict[str, Any]) -> list[str]:
+    """Lines of Markdown: what each side of a stream of 1 MiB messages costs, medians of the rounds.
+    None where the results have no such stream or are of a time before it was counted."""
+    fields = [f"{side}_{name}" for side in _SIDES for name, _, _ in _COSTS]
+    mine = [e for e in results["results"] if (e["what"], e["bytes"]) == ("stream", _COSTS_OF)]
+    mine = [each for each in mine if f"{_SIDES[0]}_cycles_byte" in each]
+    if not mine:
+        return []
+    heads = [f"{side}: {head}" for side in _SIDES for _, head, _ in _COSTS]
+    digits = [digits for _ in _SIDES for _, _, digits in _COSTS]
+    lines = [f"### What streams of {_COSTS_OF:,} bytes cost", ""]
+    lines += [f"| contestant | {' | '.join(heads)} |", "| --- | " + "--: | " * len(heads)]
+    for name in dict.fromkeys(each["contestant"] for each in mine):
+        rounds = [each for each in mine if each["contestant"] == name]
+        cells = [
+            f"{statistics.median(e[field] for e in rounds):.{places}f}"
+            if all(field in e for e in rounds)
+            else ""
+            for field, places in zip(fields, digits, strict=True)
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
 
 def table(results: dict[str, Any]) -> list[str]:
     """Lines of Markdown: for each kind of measurement its contestants, medians of the rounds; and
-    the ratio to `tcp`, taken within a round, with the least and the most."""
+    the ratio to `tcp`, taken within a round, with the least and the most. Then `costs`."""
     lines = []
     kinds = sorted({(each["what"], each["bytes"]) for each in results["results"]}, reverse=True)
     for what, size in kinds:
@@ -47,7 +81,7 @@ def table(results: dict[str, Any]) -> list[str]:
             cells.append(_ratio(mine, rounds, columns[0][0]))
             lines.append(f"| {name} | {' | '.join(cells)} |")
         lines.append("")
-    return lines
+    return lines + costs(results)
 
 
 def _ratio(everybody: list[dict[str, Any]], rounds: list[dict[str, Any]], field: str) -> str:

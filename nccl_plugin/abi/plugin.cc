@@ -11,6 +11,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "nccl_plugin/abi/counters.h"
 #include "nccl_plugin/abi/net.h"
 #include "nccl_plugin/abi/profile.h"
 #include "nccl_plugin/engine/net.h"
@@ -198,17 +199,22 @@ ncclResult_t AcceptV7(void* listenComm, void** recvComm, ncclNetDeviceHandle_v7_
   return Accept(listenComm, recvComm);
 }
 
-// Memory needs no registration: the kernel takes any. A handle is never NULL.
+// Kinds of packet I/O that can send from where a message lies want to know of its memory; sockets
+// of the kernel take any. A handle is never NULL.
 
 template <typename Size>
-ncclResult_t RegMr(void* comm, void*, Size, int type, void** mhandle) {
+ncclResult_t RegMr(void* comm, void* data, Size size, int type, void** mhandle) {
   if (type != NCCL_PTR_HOST) {
     return Error(ncclInvalidArgument,
                  "HARP moves host memory, as its ptrSupport says, and was "
                  "given type " +
                      std::to_string(type));
   }
-  *mhandle = comm;
+  if constexpr (std::is_signed_v<Size>) {
+    if (size < 0) return Error(ncclInvalidArgument, "HARP: regMr of fewer than no bytes");
+  }
+  auto* connection = static_cast<Connection*>(comm);
+  *mhandle = Net::Get().Register(connection, data, static_cast<size_t>(size));
   return ncclSuccess;
 }
 
@@ -216,7 +222,11 @@ ncclResult_t RegMrDmaBuf(void*, void*, size_t, int, uint64_t, int, void**) {
   return Error(ncclInvalidUsage, "HARP has no DMA-BUF support, as its ptrSupport says");
 }
 
-ncclResult_t DeregMr(void*, void*) { return ncclSuccess; }
+ncclResult_t DeregMr(void*, void* mhandle) {
+  if (mhandle == nullptr) return ncclSuccess;
+  const bool released = Net::Get().Deregister(static_cast<RegisteredMemory*>(mhandle));
+  return released ? ncclSuccess : ncclSystemError;
+}
 
 // isend, irecv, test.
 
@@ -326,6 +336,13 @@ constexpr char kName[] = "HARP";
 }  // namespace
 
 extern "C" {
+
+int taco_harp_counters(void* comm, TacoHarpCounters* counters) {
+  if (comm == nullptr || counters == nullptr) return 1;
+  const Connection::Costs costs = static_cast<Connection*>(comm)->costs();
+  *counters = {costs.system_calls, costs.user_copied_bytes, costs.kernel_copied_bytes};
+  return 0;
+}
 
 #define HARP_EXPORT __attribute__((visibility("default"))) extern const
 

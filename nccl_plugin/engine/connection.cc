@@ -1,5 +1,7 @@
 #include "nccl_plugin/engine/connection.h"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -134,6 +136,43 @@ std::string Connection::Described() {
   return std::exchange(description_, "");
 }
 
+Connection::Costs Connection::costs() {
+  for (;;) {
+    const Hold hold(&held_);
+    if (hold) return CostsNow();
+    sched_yield();
+  }
+}
+
+void Connection::TakeBack(const void* bytes, uint64_t size) {
+  for (;;) {
+    const Hold hold(&held_);
+    if (!hold) {
+      sched_yield();
+      continue;
+    }
+    if (ring_ != nullptr) TakeCommands(Now());
+    bool used = Uses(bytes, size);
+    for (int index = 0; stalled_ && index < command_.count; ++index) {
+      used |= Overlap(command_.buffers[index].bytes, command_.buffers[index].size, bytes, size);
+    }
+    if (used) Fail("its user has taken back the memory of messages under way");
+    // What waits for a full queue may be of a message that has arrived by another packet: then it
+    // is one more that got lost.
+    const bool waits = std::any_of(
+        emissions_.begin() + flushed_, emissions_.begin() + emitted_,
+        [&](const Emission& each) { return Overlap(each.body, each.body_bytes, bytes, size); });
+    if (waits) flushed_ = emitted_;
+    return;
+  }
+}
+
+Connection::Costs Connection::CostsNow() const {
+  const PacketIo::Stats& io = io_->stats();
+  return {io.send_calls + io.receive_calls, io.user_copied_bytes + placed_bytes(),
+          io.kernel_copied_bytes};
+}
+
 std::string Connection::Description() const {
   const PacketIo::Stats& io = io_->stats();
   const char* states[] = {"greeting", "open", "failed"};
@@ -148,7 +187,8 @@ std::string Connection::Description() const {
   add("packets_dropped", io.dropped);
   add("send_calls", io.send_calls);
   add("receive_calls", io.receive_calls);
-  add("copied_bytes", io.copied_bytes);
+  add("user_copied_bytes", CostsNow().user_copied_bytes);
+  add("kernel_copied_bytes", io.kernel_copied_bytes);
   if (state() == State::kFailed) text += ", \"failure\": " + Quoted(failure_);
   return text;
 }

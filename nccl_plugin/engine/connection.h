@@ -98,6 +98,18 @@ class Connection {
   std::string Describe();
   std::string Described();
 
+  // What it has cost so far. Any thread; waits for the one that moves it.
+  struct Costs {
+    uint64_t system_calls = 0;  // of its packet I/O
+    uint64_t user_copied_bytes = 0;
+    uint64_t kernel_copied_bytes = 0;
+  };
+  Costs costs();
+
+  // Its user takes memory back. Where messages under way have bytes there the connection fails, so
+  // that nothing is read from it or written to it any more. Any thread; waits as `costs` does.
+  void TakeBack(const void* bytes, uint64_t size);
+
   // Tells the peer why it ends; a lost packet does no harm.
   void SendClose(const std::string& reason);
 
@@ -131,6 +143,8 @@ class Connection {
   virtual bool Begin(const Command& command, int64_t now) = 0;
   virtual bool Finished(Request* request, uint64_t* sizes) = 0;
   virtual std::string Fields() const = 0;
+  virtual bool Uses(const void* bytes, uint64_t size) const = 0;
+  virtual uint64_t placed_bytes() const = 0;  // copied into the user's buffers
 
   // Whether something was asked for that the engine has not begun. Once no engine moves it.
   bool has_commands() const { return ring_ != nullptr && (stalled_ || !ring_->empty()); }
@@ -155,6 +169,7 @@ class Connection {
   bool TellDone();
   bool Receive(int64_t now);
   bool Flush();
+  Costs CostsNow() const;
   std::string Description() const;
 
   std::array<Request, kMaxRequests> requests_;

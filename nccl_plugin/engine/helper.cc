@@ -52,6 +52,12 @@ void Helper::Remove(Listener* listener) {
   listeners_.erase(listener);
 }
 
+void Helper::TakeBack(const void* bytes, uint64_t size) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (const auto& [connection, look] : connections_) connection->TakeBack(bytes, size);
+  // Those that linger have filled all their buffers.
+}
+
 void Helper::Linger(std::unique_ptr<Connection> connection) {
   const std::lock_guard<std::mutex> lock(mutex_);
   lingering_.emplace(std::move(connection), Look());

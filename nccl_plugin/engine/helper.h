@@ -34,6 +34,9 @@ class Helper {
   void Remove(Connection* connection);
   void Remove(Listener* listener);
 
+  // Of all connections. It waits for those that others move.
+  void TakeBack(const void* bytes, uint64_t size);
+
   // Keeps a connection whose user has closed it for as long as its peer may need it.
   void Linger(std::unique_ptr<Connection> connection);
 

@@ -290,6 +290,26 @@ ReceiveConnection* Net::Accept(Listener* listener) {
   return connection.release();
 }
 
+RegisteredMemory* Net::Register(Connection* connection, const void* bytes, size_t size) {
+  auto made = std::make_unique<RegisteredMemory>();
+  made->bytes = bytes;
+  made->size = size;
+  if (settings_.dpdk_zero_copy) made->io = connection->io().Register(bytes, size);
+  return made.release();
+}
+
+bool Net::Deregister(RegisteredMemory* memory) {
+  helper_.TakeBack(memory->bytes, memory->size);
+  if (memory->io != nullptr && !memory->io->Release()) {
+    Warn(
+        "HARP: packets of memory that is taken back are still in the network interface's queue (is "
+        "its link up?)");
+    return false;
+  }
+  delete memory;
+  return true;
+}
+
 void Net::Begin(Connection* connection) {
   if (engines_.any()) {
     connection->UseEngine();

@@ -38,6 +38,13 @@ struct Handle {
 };
 static_assert(sizeof(Handle) == 56 && sizeof(Handle) <= 128, "NCCL has room for 128 bytes");
 
+// Memory that NCCL sends from and receives into.
+struct RegisteredMemory {
+  const void* bytes = nullptr;
+  size_t size = 0;
+  std::unique_ptr<PacketIo::Memory> io;  // null: packets of it are copied
+};
+
 enum class LogLevel { kWarn, kInfo };
 
 class Net {
@@ -72,6 +79,12 @@ class Net {
   ReceiveConnection* Accept(Listener* listener);
   void Close(SendConnection* connection);
   void Close(ReceiveConnection* connection);
+
+  // Never null. Any end of any connection may use it.
+  RegisteredMemory* Register(Connection* connection, const void* bytes, size_t size);
+  // From its return on nothing reads or writes it; a connection that has messages there under way
+  // fails. False: the device does not let go of it, as the log says, and it stays registered.
+  bool Deregister(RegisteredMemory* memory);
 
   void Warn(const std::string& text) const;
   void Info(const std::string& text) const;

@@ -3,9 +3,12 @@
 #include "nccl_plugin/engine/net.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <functional>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
@@ -163,6 +166,74 @@ TEST(Net, AReceiverThatWaitsLearnsThatTheSenderHasClosed) {
     return pair.receiver->state() == Connection::State::kFailed;
   }));
   EXPECT_NE(pair.receiver->failure().find("has closed"), std::string::npos);
+}
+
+// Its memory is gone then: whoever went on would crash, as it is unmapped.
+class Mapping {
+ public:
+  explicit Mapping(size_t size) : size_(size) {
+    bytes_ = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  }
+  ~Mapping() { munmap(bytes_, size_); }
+  void* bytes() const { return bytes_; }
+  size_t size() const { return size_; }
+
+ private:
+  const size_t size_;
+  void* bytes_;
+};
+
+TEST(Net, ASenderWhoseMemoryIsTakenBackReadsItNoMore) {
+  for (int turn = 0; turn < 20; ++turn) {
+    Pair pair(&StartedNet());
+    auto memory = std::make_unique<Mapping>(8 << 20);
+    RegisteredMemory* registered = pair.net->Register(pair.sender, memory->bytes(), memory->size());
+    std::vector<uint8_t> into(memory->size());
+    const Receiver::Buffer buffer{into.data(), into.size(), 0};
+    ASSERT_NE(Begun([&] { return pair.receiver->Post(&buffer, 1); }), nullptr);
+    Request* send = Begun([&] { return pair.sender->Send(memory->bytes(), memory->size(), 0); });
+    ASSERT_NE(send, nullptr);
+    const int64_t until = Now() + turn * 100'000;
+    while (Now() < until) pair.receiver->MoveIfFree();
+    EXPECT_TRUE(pair.net->Deregister(registered));
+    memory.reset();
+    usleep(3000);  // the helper looks meanwhile
+    uint64_t size;
+    if (!pair.sender->Test(send, &size)) {
+      EXPECT_EQ(pair.sender->state(), Connection::State::kFailed);
+      EXPECT_NE(pair.sender->failure().find("taken back the memory"), std::string::npos);
+    }
+  }
+}
+
+TEST(Net, AReceiverWhoseMemoryIsTakenBackWritesItNoMore) {
+  Pair pair(&StartedNet());
+  auto memory = std::make_unique<Mapping>(1 << 20);
+  RegisteredMemory* registered = pair.net->Register(pair.receiver, memory->bytes(), memory->size());
+  const Receiver::Buffer buffer{memory->bytes(), memory->size(), 0};
+  ASSERT_NE(Begun([&] { return pair.receiver->Post(&buffer, 1); }), nullptr);
+  EXPECT_TRUE(pair.net->Deregister(registered));
+  memory.reset();
+  const std::vector<uint8_t> bytes(1 << 20, 7);
+  ASSERT_NE(Begun([&] { return pair.sender->Send(bytes.data(), bytes.size(), 0); }), nullptr);
+  usleep(50'000);
+  EXPECT_EQ(pair.receiver->state(), Connection::State::kFailed);
+}
+
+TEST(Net, MemoryWithoutMessagesUnderWayIsTakenBackUnnoticed) {
+  Pair pair(&StartedNet());
+  std::vector<uint8_t> bytes(1000, 7), into(1000), other(1000);
+  RegisteredMemory* registered = pair.net->Register(pair.sender, bytes.data(), bytes.size());
+  RegisteredMemory* unused = pair.net->Register(pair.sender, other.data(), other.size());
+  const Receiver::Buffer buffer{into.data(), into.size(), 0};
+  Request* receive = Begun([&] { return pair.receiver->Post(&buffer, 1); });
+  Request* send = Begun([&] { return pair.sender->Send(bytes.data(), bytes.size(), 0); });
+  EXPECT_TRUE(pair.net->Deregister(unused));
+  uint64_t size;
+  ASSERT_TRUE(Within([&] { return pair.sender->Test(send, &size); }));
+  ASSERT_TRUE(Within([&] { return pair.receiver->Test(receive, &size); }));
+  EXPECT_TRUE(pair.net->Deregister(registered));
+  EXPECT_EQ(pair.sender->state(), Connection::State::kOpen);
 }
 
 TEST(Net, AListenerThatIsGoneIsNamed) {

@@ -47,6 +47,8 @@ class ReceiveConnection : public Connection {
   bool Begin(const Command& command, int64_t now) override;
   bool Finished(Request* request, uint64_t* sizes) override;
   std::string Fields() const override;
+  bool Uses(const void* bytes, uint64_t size) const override { return receiver_.Uses(bytes, size); }
+  uint64_t placed_bytes() const override { return receiver_.copied(); }
 
  private:
   static constexpr int64_t kLinger = 2'000'000'000;

@@ -39,6 +39,10 @@ class SendConnection : public Connection {
   bool Begin(const Command& command, int64_t now) override;
   bool Finished(Request* request, uint64_t* sizes) override;
   std::string Fields() const override;
+  bool Uses(const void* bytes, uint64_t size) const override {
+    return sender_ && sender_->Uses(bytes, size);
+  }
+  uint64_t placed_bytes() const override { return 0; }
 
  private:
   void Greet(int64_t now);

@@ -103,6 +103,9 @@ Settings ReadSettings(const char* (*get)(const char* name)) {
   int checksum = settings.key ? 0 : 1;  // the tag is more than a checksum
   Number(get, "HARP_CHECKSUM", 0, 1, &checksum, problems);
   settings.checksum = checksum != 0;
+  int zero_copy = settings.dpdk_zero_copy ? 1 : 0;
+  Number(get, "HARP_DPDK_ZERO_COPY", 0, 1, &zero_copy, problems);
+  settings.dpdk_zero_copy = zero_copy != 0;
   int segmentation = 1;
   Number(get, "HARP_SEGMENTATION", 0, 1, &segmentation, problems);
   settings.segmentation = segmentation != 0;
@@ -121,7 +124,7 @@ std::string Settings::ToText() const {
   if (key || !key_problem.empty()) text << " HARP_KEY=" << (key ? "set" : "unusable");
   if (io == "dpdk") {
     text << " HARP_DPDK_ARGS=" << dpdk_args << " HARP_DPDK_ADDRESS=" << dpdk_address
-         << " HARP_DPDK_MTU=" << dpdk_mtu;
+         << " HARP_DPDK_MTU=" << dpdk_mtu << " HARP_DPDK_ZERO_COPY=" << dpdk_zero_copy;
   }
   if (!faults.empty()) text << " HARP_FAULTS=" << faults;
   return text.str();

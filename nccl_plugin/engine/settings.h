@@ -18,6 +18,8 @@ struct Settings {
   std::string dpdk_address;          // HARP_DPDK_ADDRESS: 10.9.0.1/24 or 10.9.0.1/24,GATEWAY of
                                      // each port of DPDK, by semicolons
   int dpdk_mtu = 0;                  // HARP_DPDK_MTU: of these ports; 0: their own
+  bool dpdk_zero_copy = false;       // HARP_DPDK_ZERO_COPY: 1: messages are sent from where they
+                                     // lie, if the port can
   std::string interfaces;            // HARP_IFACE: names or beginnings, by commas; "=name" exactly;
                                      // "^..." all but these. Empty: NCCL_SOCKET_IFNAME, or all
   int paths = 4;                     // HARP_PATHS: 1 to 64, of a connection

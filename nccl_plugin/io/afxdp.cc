@@ -145,8 +145,7 @@ std::unique_ptr<Afxdp> Afxdp::Open(const Endpoint& address, const std::string& n
                    (made->program_->generic() ? " in the kernel's generic way" : "") +
                    ", as the driver has no zero-copy. ";
   }
-  facts.copies_sent = zero_copy ? 1 : 2;  // ours, and the kernel's
-  facts.copies_received = zero_copy ? 0 : 1;
+  facts.kernel_copies_received = zero_copy ? 0 : 1;
   return made;
 }
 

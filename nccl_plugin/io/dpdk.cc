@@ -51,8 +51,9 @@ class Dpdk final : public FrameDevice {
     std::copy(std::begin(facts.mac), std::end(facts.mac), facts_.mac.begin());
     facts_.max_ip = facts.mtu;
     facts_.frames = facts.frames;
-    facts_.copies_sent = facts.copies_sent;
-    facts_.copies_received = facts.copies_received;
+    facts_.user_copies_received = facts.received.user;
+    facts_.kernel_copies_received = facts.received.kernel;
+    copies_sent_ = facts.sent;
   }
   ~Dpdk() override {
     library_->close(port_);
@@ -69,9 +70,18 @@ class Dpdk final : public FrameDevice {
   uint8_t* Borrow(size_t size, uint64_t* handle) override {
     return library_->borrow(port_, size, handle);
   }
-  size_t Send(const Pieces* frames, size_t count, PacketIo::Stats*) override {
-    return library_->send(port_, frames, count);
+  size_t Send(const Pieces* frames, size_t count, PacketIo::Stats* stats) override {
+    const size_t sent = library_->send(port_, frames, count, &stats->user_copied_bytes);
+    uint64_t bytes = 0;
+    for (size_t index = 0; index < sent; ++index) bytes += frames[index].packet_bytes();
+    stats->user_copied_bytes += copies_sent_.user * bytes;
+    stats->kernel_copied_bytes += copies_sent_.kernel * bytes;
+    return sent;
   }
+  void* AddMemory(const void* bytes, size_t size) override {
+    return library_->add_memory(port_, bytes, size);
+  }
+  bool RemoveMemory(void* memory) override { return library_->remove_memory(port_, memory); }
   Way Find(const Endpoint& to, int64_t now, Mac* mac) override;
   void OnOther(const Frame& frame, bool may_send) override;
   bool Claim(uint16_t, std::string*) override { return true; }  // all frames come here
@@ -88,6 +98,7 @@ class Dpdk final : public FrameDevice {
   const int prefix_;
   const Ipv4 gateway_;  // 0.0.0.0: none
   Facts facts_;
+  DpdkCopies copies_sent_ = {};
   ArpTable heard_;
   // Of who sends.
   Ipv4 asked_ = {};
@@ -101,7 +112,8 @@ void Dpdk::Say(bool reply, const Mac& to_mac, const Ipv4& to) {
   Pieces pieces;
   pieces.header = frame;
   pieces.header_bytes = sizeof(frame);
-  library_->send(port_, &pieces, 1);
+  uint64_t copied = 0;  // it is no packet
+  library_->send(port_, &pieces, 1, &copied);
 }
 
 FrameDevice::Way Dpdk::Find(const Endpoint& to, int64_t now, Mac* mac) {
@@ -153,10 +165,14 @@ const DpdkLibrary* LoadLibrary(std::string* error) {
   // DPDK's own drivers are found through its libraries' symbols.
   void* const opened = dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
   if (opened == nullptr) {
-    const char* const why = dlerror();
-    *error = std::string("cannot open ") + kLibraryName + ": " + (why == nullptr ? "" : why) +
-             "; it is built beside the plugin where DPDK 22.11 is installed (Debian: libdpdk-dev), "
-             "and needs DPDK's libraries to run";
+    const char* const said = dlerror();
+    const std::string why = said == nullptr ? "" : said;
+    *error =
+        std::string("cannot open ") + kLibraryName + ": " + why +
+        (why.find("librte_") != std::string::npos
+             ? "; install DPDK 22.11, whose libraries it needs (Debian 12: libdpdk-dev)"
+             : "; it stands beside the plugin where that was built with DPDK 22.11 (Debian 12: "
+               "libdpdk-dev)");
     return nullptr;
   }
   using Symbol = const DpdkLibrary* (*)();

@@ -11,6 +11,8 @@ extern "C" __attribute__((visibility("default"))) const taco::harp::DpdkLibrary*
 
 #else
 
+// rte_dev_dma_map, which is no promise of DPDK's yet.
+#define ALLOW_EXPERIMENTAL_API
 #include <pthread.h>
 #include <rte_config.h>  // DPDK's headers believe that it is there
 #include <rte_eal.h>
@@ -20,13 +22,16 @@ extern "C" __attribute__((visibility("default"))) const taco::harp::DpdkLibrary*
 #include <rte_mbuf.h>
 #include <sched.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <sstream>
 #include <string>
@@ -39,6 +44,30 @@ namespace {
 
 constexpr uint16_t kRing = 1024;  // descriptors of a queue
 constexpr uint16_t kBurst = 64;
+constexpr uint32_t kLeastAttached = 256;  // bytes of a body that is not copied
+
+// How bodies may be sent from where they lie.
+enum class Attaching {
+  kNone,
+  kAtOnce,  // the driver reads them with the processor, and is done with them when it has sent
+  kMapped,  // the device reads them, from memory that is mapped for it
+};
+
+// Memory whose bodies are attached to mbufs, each of which counts as one of its users until the
+// driver frees it.
+struct AttachedMemory {
+  const uint8_t* begin = nullptr;
+  size_t size = 0;
+  int added = 0;  // so often
+  // For kMapped: its pages.
+  void* pages = nullptr;
+  size_t page_bytes = 0;
+  rte_mbuf_ext_shared_info shared = {};
+
+  bool Holds(const uint8_t* bytes, size_t count) const {
+    return bytes >= begin && count <= size && static_cast<size_t>(bytes - begin) <= size - count;
+  }
+};
 
 // One port, which stays configured and started once it was opened.
 struct DpdkPort {
@@ -47,6 +76,15 @@ struct DpdkPort {
   rte_mempool* receiving = nullptr;
   rte_mempool* sending = nullptr;
   bool started = false;
+  // Of who sends.
+  Attaching attaching = Attaching::kNone;
+  rte_device* device = nullptr;
+  rte_mempool* bodies = nullptr;  // mbufs without room
+  rte_mbuf* spare[kBurst];        // of these
+  unsigned spare_count = 0;
+  std::vector<std::unique_ptr<AttachedMemory> > memory;   // in the order of their addresses
+  std::vector<std::unique_ptr<AttachedMemory> > leaving;  // removed, and still to be sent from
+  AttachedMemory* last = nullptr;                         // in which a body was found
 };
 
 // The last lines that DPDK has logged: they are for nobody's terminal, and say why something
@@ -157,12 +195,18 @@ int NumberOf(int index) {
   return -1;
 }
 
-// Drivers that copy what they are given, and what they give.
-bool Copies(const char* driver) {
-  for (const char* each : {"net_memif", "net_af_packet", "net_tap", "net_pcap"}) {
-    if (std::strcmp(driver, each) == 0) return true;
+// What drivers copy that are no hardware's: memif into and from the memory that two processes
+// share, af_packet into and from rings that the kernel reads in place and fills by a copy, tap and
+// pcap by calls of the system.
+void SetCopies(DpdkFacts* facts) {
+  const auto is = [&](const char* driver) { return std::strcmp(facts->driver, driver) == 0; };
+  if (is("net_memif")) {
+    facts->sent.user = facts->received.user = 1;
+  } else if (is("net_af_packet")) {
+    facts->sent.user = facts->received.user = facts->received.kernel = 1;
+  } else if (is("net_tap") || is("net_pcap")) {
+    facts->sent.kernel = facts->received.kernel = 1;
   }
-  return false;
 }
 
 bool Look(int index, DpdkFacts* facts) {
@@ -182,8 +226,7 @@ bool Look(int index, DpdkFacts* facts) {
   if (rte_eth_link_get_nowait(port, &link) == 0 && link.link_speed != RTE_ETH_SPEED_NUM_UNKNOWN) {
     facts->speed_mbps = link.link_speed;
   }
-  facts->copies_sent = Copies(facts->driver) ? 2 : 1;
-  facts->copies_received = Copies(facts->driver) ? 1 : 0;
+  SetCopies(facts);
   return true;
 }
 
@@ -197,12 +240,30 @@ rte_mempool* MakePool(const char* what, uint16_t port, uint32_t count, size_t ro
   return pool;
 }
 
+// What this port's driver can do: chains of mbufs at least. Of net_ring the other end gets the
+// mbufs themselves, and would read what is not there any more.
+Attaching AttachingOf(const DpdkFacts& facts, const rte_eth_dev_info& info) {
+  const auto is = [&](const char* driver) { return std::strcmp(facts.driver, driver) == 0; };
+  if (is("net_memif")) return Attaching::kAtOnce;  // it walks chains, whatever it says
+  if ((info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) == 0 || is("net_ring")) {
+    return Attaching::kNone;
+  }
+  if (is("net_af_packet") || is("net_tap")) return Attaching::kAtOnce;
+  // A device reads by itself, so an address of ours has to be one of its own.
+  return rte_eal_iova_mode() == RTE_IOVA_VA ? Attaching::kMapped : Attaching::kNone;
+}
+
 // Null, or what failed.
 const char* Configure(DpdkPort* port) {
   const uint16_t number = port->number;
   DpdkFacts& facts = port->facts;
+  rte_eth_dev_info info;
+  if (rte_eth_dev_info_get(number, &info) != 0) return "its description";
+  port->attaching = AttachingOf(facts, info);
+  port->device = info.device;
   rte_eth_conf conf = {};
   conf.rxmode.mtu = facts.mtu;
+  conf.txmode.offloads = info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
   if (rte_eth_dev_configure(number, 1, 1, &conf) != 0) {
     // memif has no MTU of its own, and takes what fits its buffers (bsize).
     if (std::strcmp(facts.driver, "net_memif") != 0) return "its queues";
@@ -217,6 +278,12 @@ const char* Configure(DpdkPort* port) {
   port->receiving = MakePool("rx", number, receiving, std::max<size_t>(room, 2048));
   port->sending = MakePool("tx", number, 2u * send_ring + 512, std::max<size_t>(room, 2048));
   if (port->receiving == nullptr || port->sending == nullptr) return "memory for its frames";
+  if (port->attaching != Attaching::kNone) {
+    const std::string name = "harp_body" + std::to_string(number);
+    port->bodies = rte_pktmbuf_pool_create_by_ops(name.c_str(), 2u * send_ring + 512, 0, 0, 0,
+                                                  rte_eth_dev_socket_id(number), "stack");
+    if (port->bodies == nullptr) port->attaching = Attaching::kNone;
+  }
   facts.frames = receiving - receive_ring - kBurst;
   const int node = rte_eth_dev_socket_id(number);
   const auto socket = static_cast<unsigned>(node < 0 ? 0 : node);
@@ -286,6 +353,11 @@ void* Open(int index, uint16_t mtu, DpdkFacts* facts, char* error, size_t error_
         error, error_bytes);
     return nullptr;
   }
+  // Memory can be taken back from a device only where it can be asked what it has sent.
+  if (!port.started && port.attaching == Attaching::kMapped &&
+      rte_eth_tx_done_cleanup(port.number, 0, 0) < 0) {
+    port.attaching = Attaching::kNone;
+  }
   port.started = true;
   rte_eth_promiscuous_enable(port.number);  // virtual ones have no filter to be asked
   *facts = port.facts;
@@ -339,30 +411,150 @@ uint8_t* Borrow(void* opened, size_t size, uint64_t* handle) {
   return reinterpret_cast<uint8_t*>(room);
 }
 
-void Fill(const FrameDevice::Pieces& pieces, rte_mbuf* mbuf) {
+// Mbufs are freed by who sends alone, so nobody else counts.
+uint16_t UsersOf(const AttachedMemory& memory) { return rte_mbuf_ext_refcnt_read(&memory.shared); }
+
+// Makes it known to the device. False: that cannot be.
+bool MapMemory(const DpdkPort& port, AttachedMemory* memory) {
+  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<uintptr_t>(memory->begin) / page * page;
+  const auto end = (reinterpret_cast<uintptr_t>(memory->begin) + memory->size + page - 1) / page;
+  memory->pages = reinterpret_cast<void*>(begin);
+  memory->page_bytes = end * page - begin;
+  if (rte_extmem_register(memory->pages, memory->page_bytes, nullptr, 0, page) != 0) return false;
+  if (rte_dev_dma_map(port.device, memory->pages, begin, memory->page_bytes) == 0) return true;
+  rte_extmem_unregister(memory->pages, memory->page_bytes);
+  return false;
+}
+
+void UnmapMemory(const DpdkPort& port, const AttachedMemory& memory) {
+  if (memory.pages == nullptr) return;
+  rte_dev_dma_unmap(port.device, memory.pages, reinterpret_cast<uintptr_t>(memory.pages),
+                    memory.page_bytes);
+  rte_extmem_unregister(memory.pages, memory.page_bytes);
+}
+
+// The first that begins behind an address.
+auto Behind(DpdkPort* port, const uint8_t* address) {
+  return std::upper_bound(
+      port->memory.begin(), port->memory.end(), address,
+      [](const uint8_t* bytes, const auto& each) { return bytes < each->begin; });
+}
+
+void* AddMemory(void* opened, const void* bytes, size_t size) {
+  auto* const port = static_cast<DpdkPort*>(opened);
+  if (port->attaching == Attaching::kNone || size < kLeastAttached) return nullptr;
+  const auto* const begin = static_cast<const uint8_t*>(bytes);
+  for (const auto& each : port->memory) {
+    if (each->begin != begin || each->size != size) continue;
+    ++each->added;
+    return each.get();
+  }
+  auto made = std::make_unique<AttachedMemory>();
+  made->begin = begin;
+  made->size = size;
+  made->added = 1;
+  made->shared.free_cb = [](void*, void*) {};
+  rte_mbuf_ext_refcnt_set(&made->shared, 1);
+  if (port->attaching == Attaching::kMapped && !MapMemory(*port, made.get())) return nullptr;
+  return port->memory.insert(Behind(port, begin), std::move(made))->get();
+}
+
+bool RemoveMemory(void* opened, void* added) {
+  auto* const port = static_cast<DpdkPort*>(opened);
+  const auto take = [&](std::vector<std::unique_ptr<AttachedMemory> >* all) {
+    const auto found = std::find_if(all->begin(), all->end(),
+                                    [&](const auto& each) { return each.get() == added; });
+    std::unique_ptr<AttachedMemory> taken;
+    if (found != all->end()) {
+      taken = std::move(*found);
+      all->erase(found);
+    }
+    return taken;
+  };
+  auto* const memory = static_cast<AttachedMemory*>(added);
+  if (memory->added > 1) {
+    --memory->added;
+    return true;
+  }
+  std::unique_ptr<AttachedMemory> mine = take(&port->memory);
+  if (mine == nullptr) mine = take(&port->leaving);
+  if (port->last == memory) port->last = nullptr;
+  // What the driver has sent it may not have freed yet.
+  if (UsersOf(*memory) > 1) rte_eth_tx_done_cleanup(port->number, 0, 0);
+  if (UsersOf(*memory) > 1) {
+    port->leaving.push_back(std::move(mine));
+    return false;
+  }
+  UnmapMemory(*port, *memory);
+  return true;
+}
+
+// The memory of a body, if it may be attached.
+AttachedMemory* FindMemory(DpdkPort* port, const FrameDevice::Pieces& pieces) {
+  if (port->memory.empty() || pieces.body_bytes < kLeastAttached) return nullptr;
+  if (port->last != nullptr && port->last->Holds(pieces.body, pieces.body_bytes)) return port->last;
+  const auto behind = Behind(port, pieces.body);
+  if (behind == port->memory.begin()) return nullptr;
+  AttachedMemory* const memory = std::prev(behind)->get();
+  if (!memory->Holds(pieces.body, pieces.body_bytes)) return nullptr;
+  return port->last = memory;
+}
+
+// An mbuf whose bytes are the body's own; null: it has to be copied.
+rte_mbuf* Attach(DpdkPort* port, const FrameDevice::Pieces& pieces) {
+  AttachedMemory* const memory = FindMemory(port, pieces);
+  if (memory == nullptr) return nullptr;
+  if (port->spare_count == 0) {
+    if (rte_pktmbuf_alloc_bulk(port->bodies, port->spare, kBurst) != 0) return nullptr;
+    port->spare_count = kBurst;
+  }
+  rte_mbuf* const mbuf = port->spare[--port->spare_count];
+  auto* const body = const_cast<uint8_t*>(pieces.body);  // it is read alone
+  const auto bytes = static_cast<uint16_t>(pieces.body_bytes);
+  rte_mbuf_ext_refcnt_update(&memory->shared, 1);
+  rte_pktmbuf_attach_extbuf(mbuf, body, reinterpret_cast<rte_iova_t>(body), bytes, &memory->shared);
+  mbuf->data_len = bytes;
+  return mbuf;
+}
+
+// Returns how many bytes of the packet were copied.
+uint32_t Fill(DpdkPort* port, const FrameDevice::Pieces& pieces, rte_mbuf* mbuf) {
   auto* room = rte_pktmbuf_mtod(mbuf, uint8_t*);
   std::memcpy(room, pieces.header, pieces.header_bytes);
   room += pieces.header_bytes;
   if (pieces.head_bytes != 0) std::memcpy(room, pieces.head, pieces.head_bytes);
   room += pieces.head_bytes;
+  mbuf->pkt_len = pieces.size();
+  if (rte_mbuf* const body = Attach(port, pieces); body != nullptr) {
+    mbuf->data_len = static_cast<uint16_t>(pieces.header_bytes + pieces.head_bytes);
+    mbuf->next = body;
+    mbuf->nb_segs = 2;
+    return pieces.head_bytes;
+  }
   if (pieces.body_bytes != 0) std::memcpy(room, pieces.body, pieces.body_bytes);
   mbuf->data_len = static_cast<uint16_t>(pieces.size());
-  mbuf->pkt_len = pieces.size();
+  return pieces.packet_bytes();
 }
 
-size_t Send(void* opened, const FrameDevice::Pieces* frames, size_t count) {
-  const auto* const port = static_cast<const DpdkPort*>(opened);
+size_t Send(void* opened, const FrameDevice::Pieces* frames, size_t count, uint64_t* copied) {
+  auto* const port = static_cast<DpdkPort*>(opened);
   rte_mbuf* mbufs[kBurst];
+  uint32_t copies[kBurst];
   const auto most = static_cast<uint16_t>(std::min<size_t>(count, kBurst));
   if (most == 0 || rte_pktmbuf_alloc_bulk(port->sending, mbufs, most) != 0) return 0;
-  for (uint16_t index = 0; index < most; ++index) Fill(frames[index], mbufs[index]);
+  for (uint16_t index = 0; index < most; ++index) {
+    copies[index] = Fill(port, frames[index], mbufs[index]);
+  }
   const uint16_t sent = rte_eth_tx_burst(port->number, 0, mbufs, most);
   if (sent < most) rte_pktmbuf_free_bulk(mbufs + sent, static_cast<unsigned>(most - sent));
+  for (uint16_t index = 0; index < sent; ++index) *copied += copies[index];
   return sent;
 }
 
 constexpr DpdkLibrary kLibrary = {
-    kDpdkLibraryVersion, Begin, Look, Open, Close, Receive, GiveBack, Borrow, Send};
+    kDpdkLibraryVersion, Begin,        Look, Open, Close, Receive, GiveBack, Borrow,
+    AddMemory,           RemoveMemory, Send};
 
 }  // namespace
 }  // namespace harp

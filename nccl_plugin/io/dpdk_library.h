@@ -16,7 +16,13 @@
 namespace taco {
 namespace harp {
 
-inline constexpr uint32_t kDpdkLibraryVersion = 1;
+inline constexpr uint32_t kDpdkLibraryVersion = 3;
+
+// How often a driver of DPDK copies each byte, and the kernel below it.
+struct DpdkCopies {
+  uint8_t user;
+  uint8_t kernel;
+};
 
 // Of a port of DPDK (an ethdev).
 struct DpdkFacts {
@@ -26,8 +32,8 @@ struct DpdkFacts {
   uint16_t mtu;
   uint32_t speed_mbps;  // 0: not known
   uint32_t frames;      // that may be with receivers
-  uint8_t copies_sent;  // of each byte, by this library and the driver
-  uint8_t copies_received;
+  DpdkCopies sent;
+  DpdkCopies received;
 };
 
 struct DpdkLibrary {
@@ -43,7 +49,11 @@ struct DpdkLibrary {
   size_t (*receive)(void* port, FrameDevice::Frame* frames, size_t most);
   void (*give_back)(void* port, const uint64_t* handles, size_t count);
   uint8_t* (*borrow)(void* port, size_t size, uint64_t* handle);
-  size_t (*send)(void* port, const FrameDevice::Pieces* frames, size_t count);
+  // As FrameDevice's.
+  void* (*add_memory)(void* port, const void* bytes, size_t size);
+  bool (*remove_memory)(void* port, void* memory);
+  // `copied`: so many bytes of the packets it has copied itself are added.
+  size_t (*send)(void* port, const FrameDevice::Pieces* frames, size_t count, uint64_t* copied);
 };
 
 }  // namespace harp

@@ -35,7 +35,8 @@ class FrameDevice {
     uint32_t header_bytes = 0;
     uint32_t head_bytes = 0;
     uint32_t body_bytes = 0;
-    uint32_t size() const { return header_bytes + head_bytes + body_bytes; }
+    uint32_t packet_bytes() const { return head_bytes + body_bytes; }
+    uint32_t size() const { return header_bytes + packet_bytes(); }
   };
 
   struct Facts {
@@ -43,9 +44,10 @@ class FrameDevice {
     Mac mac = {};
     size_t max_ip = 0;  // the largest IP packet that goes and comes whole
     size_t frames = 0;  // how many may be with receivers at a time
-    // How often each byte of a packet is copied, by the device and what is below it.
-    int copies_sent = 0;
-    int copies_received = 0;
+    // How often each byte of a packet that comes was copied, by the device and what is below it: in
+    // this process, and by the kernel. Send counts its own.
+    int user_copies_received = 0;
+    int kernel_copies_received = 0;
     std::string notes;
   };
 
@@ -70,9 +72,15 @@ class FrameDevice {
   // Room for a frame that does not come from the wire, as if it had been received. Null: none.
   virtual uint8_t* Borrow(size_t, uint64_t*) { return nullptr; }
 
-  // Sending. Takes frames from the front and returns how many; the pieces are free then.
+  // Sending. Takes frames from the front and returns how many; the pieces are free then, but for
+  // bodies in memory that was added. Calls of
+  // the system and copies of packets (without the frames' headers) are counted in `stats`.
   virtual size_t Send(const Pieces* frames, size_t count, PacketIo::Stats* stats) = 0;
   virtual Way Find(const Endpoint& to, int64_t now, Mac* mac) = 0;
+  // Memory from which bodies may be sent without a copy, after Send has returned; null: they are
+  // copied. And its end; false: some of it is still to be sent, so it has to be called again.
+  virtual void* AddMemory(const void*, size_t) { return nullptr; }
+  virtual bool RemoveMemory(void*) { return true; }
 
   // Setting up: from now on frames to this UDP port are to come here, or no longer.
   virtual bool Claim(uint16_t port, std::string* error) = 0;

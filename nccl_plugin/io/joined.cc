@@ -13,6 +13,20 @@ namespace taco {
 namespace harp {
 namespace {
 
+// What several interfaces know.
+class JoinedMemory final : public PacketIo::Memory {
+ public:
+  explicit JoinedMemory(std::vector<std::unique_ptr<PacketIo::Memory>> parts)
+      : parts_(std::move(parts)) {}
+  bool Release() override {
+    while (!parts_.empty() && parts_.back()->Release()) parts_.pop_back();
+    return parts_.empty();
+  }
+
+ private:
+  std::vector<std::unique_ptr<PacketIo::Memory>> parts_;
+};
+
 class Joined final : public PacketIo {
  public:
   Joined(std::vector<std::unique_ptr<PacketIo>> parts, int epoll)
@@ -44,6 +58,14 @@ class Joined final : public PacketIo {
       if (sent < run) break;
     }
     return taken;
+  }
+
+  std::unique_ptr<Memory> Register(const void* bytes, size_t size) override {
+    std::vector<std::unique_ptr<Memory>> known;
+    for (const auto& part : parts_) {
+      if (auto memory = part->Register(bytes, size)) known.push_back(std::move(memory));
+    }
+    return known.empty() ? nullptr : std::make_unique<JoinedMemory>(std::move(known));
   }
 
   size_t Receive(Incoming* packets, size_t most) override {
@@ -96,7 +118,8 @@ const PacketIo::Stats& Joined::stats() const {
     sum_.dropped += each.dropped;
     sum_.send_calls += each.send_calls;
     sum_.receive_calls += each.receive_calls;
-    sum_.copied_bytes += each.copied_bytes;
+    sum_.user_copied_bytes += each.user_copied_bytes;
+    sum_.kernel_copied_bytes += each.kernel_copied_bytes;
     sum_.queue_full += each.queue_full;
     sum_.segmentation |= each.segmentation;
     for (size_t error = 0; error < sum_.errors.size(); ++error) {

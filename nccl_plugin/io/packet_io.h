@@ -15,6 +15,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "nccl_plugin/io/endpoint.h"
@@ -25,7 +26,8 @@ namespace harp {
 
 class PacketIo {
  public:
-  // A packet is its head and then its body. Both may be changed when Send returns.
+  // A packet is its head and then its body. Both may be changed when Send returns, unless the body
+  // is in memory that was registered.
   struct Outgoing {
     const uint8_t* head = nullptr;
     const uint8_t* body = nullptr;  // may be null where body_bytes is 0
@@ -54,7 +56,10 @@ class PacketIo {
     uint64_t dropped = 0;     // that came and found no room, where that is known
     uint64_t send_calls = 0;  // of the system
     uint64_t receive_calls = 0;
-    uint64_t copied_bytes = 0;  // by the kernel or the kind, in both directions
+    // Of packets, in both directions, as often as they were copied: in this process, by the kind
+    // and what is below it; and by the kernel.
+    uint64_t user_copied_bytes = 0;
+    uint64_t kernel_copied_bytes = 0;
     uint64_t queue_full = 0;    // how often Send took less than it was given
     bool segmentation = false;  // whether batches are cut into packets below the system call
 
@@ -64,6 +69,20 @@ class PacketIo {
       const bool known = number > 0 && static_cast<size_t>(number) < errors.size();
       return errors[known ? static_cast<size_t>(number) : 0];
     }
+  };
+
+  // Memory that its user has promised to leave in place. It must be released before it goes.
+  class Memory {
+   public:
+    virtual ~Memory() = default;
+    Memory(const Memory&) = delete;
+    Memory& operator=(const Memory&) = delete;
+    // Waits until nothing reads it any more, and forgets it. False: something still does after two
+    // seconds; it stays known, and Release may be called again. Any thread.
+    virtual bool Release() = 0;
+
+   protected:
+    Memory() = default;
   };
 
   static constexpr size_t kLeft = 16;
@@ -76,6 +95,14 @@ class PacketIo {
   // the next one's path is full; try again later, or with the packets of other paths. Does not
   // block. Cheapest where packets to one endpoint on one path follow each other and have one size.
   virtual size_t Send(const Outgoing* packets, size_t count) = 0;
+
+  // From now until its release this memory is there: bodies within it may be sent without a copy,
+  // later than Send returns. What is written to it meanwhile may then be sent, and is for the
+  // protocol to refuse. It outlives the object, and may be used by others of the same interface.
+  // Null: this kind does nothing of the sort. Any thread.
+  virtual std::unique_ptr<Memory> Register(const void* /*bytes*/, size_t /*size*/) {
+    return nullptr;
+  }
 
   // Gives up to `most` packets, in the order in which a path received them; 0: nothing is there.
   // As many as kLeft, or more: some may be left.

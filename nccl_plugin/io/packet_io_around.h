@@ -18,6 +18,9 @@ class PacketIoAround : public PacketIo {
   explicit PacketIoAround(std::unique_ptr<PacketIo> io) : io_(std::move(io)) {}
 
   size_t Send(const Outgoing* packets, size_t count) override { return io_->Send(packets, count); }
+  std::unique_ptr<Memory> Register(const void* bytes, size_t size) override {
+    return io_->Register(bytes, size);
+  }
   size_t Receive(Incoming* packets, size_t most) override { return io_->Receive(packets, most); }
   size_t max_packet() const override { return io_->max_packet(); }
   uint16_t paths() const override { return io_->paths(); }

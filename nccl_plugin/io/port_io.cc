@@ -1,5 +1,8 @@
 #include "nccl_plugin/io/port_io.h"
 
+#include <sched.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <optional>
@@ -27,6 +30,48 @@ struct Route {
   FrameTemplate common;
 };
 
+// It keeps the port.
+class PortMemory final : public PacketIo::Memory {
+ public:
+  // Null: the device copies.
+  static std::unique_ptr<PortMemory> Add(std::shared_ptr<Port> port, const void* bytes,
+                                         size_t size) {
+    void* known = nullptr;
+    WithDevice(port.get(), [&](Port::Sending& device) { known = device->AddMemory(bytes, size); });
+    if (known == nullptr) return nullptr;
+    return std::unique_ptr<PortMemory>(new PortMemory(std::move(port), known));
+  }
+
+  bool Release() override {
+    constexpr int64_t kPatience = 2'000'000'000;
+    const int64_t end = Now() + kPatience;
+    while (known_ != nullptr) {
+      WithDevice(port_.get(), [&](Port::Sending& device) {
+        if (device->RemoveMemory(known_)) known_ = nullptr;
+      });
+      if (known_ == nullptr) break;
+      if (Now() > end) return false;
+      usleep(50);  // until the device has sent what it has
+    }
+    return true;
+  }
+
+ private:
+  PortMemory(std::shared_ptr<Port> port, void* known) : port_(std::move(port)), known_(known) {}
+
+  template <typename Act>
+  static void WithDevice(Port* port, const Act& act) {
+    for (;;) {
+      Port::Sending device(port);
+      if (device) return act(device);
+      sched_yield();
+    }
+  }
+
+  const std::shared_ptr<Port> port_;
+  void* known_;
+};
+
 class PortIo final : public PacketIo {
  public:
   PortIo(std::shared_ptr<Port> port, std::vector<uint16_t> udp_ports,
@@ -42,6 +87,9 @@ class PortIo final : public PacketIo {
   bool Begin(std::string* error) { return added_ = port_->Add(&inbox_, udp_ports_, error); }
 
   size_t Send(const Outgoing* packets, size_t count) override;
+  std::unique_ptr<Memory> Register(const void* bytes, size_t size) override {
+    return PortMemory::Add(port_, bytes, size);
+  }
   size_t Receive(Incoming* packets, size_t most) override;
   size_t max_packet() const override {
     return std::min(facts_.max_ip - IpBytes(facts_.address.family) - kUdpBytes, kMaxPacketBytes);
@@ -67,6 +115,7 @@ class PortIo final : public PacketIo {
   bool SendAside(const Outgoing& packet, const Route& route);
   size_t ReceiveAside(Incoming* packets, size_t most);
   void Account(uint64_t bytes);
+  void CountKernel();
 
   const std::shared_ptr<Port> port_;
   const FrameDevice::Facts facts_;
@@ -75,6 +124,9 @@ class PortIo final : public PacketIo {
   const std::string notes_;
   bool added_ = false;
   Stats stats_;
+  struct {
+    uint64_t send_calls = 0, receive_calls = 0, kernel_copied_bytes = 0;
+  } counted_;  // of the sockets
   Inbox inbox_;
   size_t handed_out_ = 0;  // of the inbox, by the last Receive
   int until_kernel_ = 0;   // looks
@@ -120,24 +172,28 @@ void PortIo::Account(uint64_t bytes) {
 
 bool PortIo::Flush(Port::Sending* device) {
   const size_t sent = (*device)->Send(pieces_.data(), prepared_, &stats_);
-  for (size_t index = 0; index < sent; ++index) {
-    const uint64_t bytes = pieces_[index].head_bytes + pieces_[index].body_bytes;
-    Account(bytes);
-    stats_.copied_bytes += static_cast<uint64_t>(facts_.copies_sent) * bytes;
-  }
+  for (size_t index = 0; index < sent; ++index) Account(pieces_[index].packet_bytes());
   const bool all = sent == prepared_;
   prepared_ -= sent;  // those that were not are at the end of what the caller has
   return all;
 }
 
+// What the sockets beside the port have cost since the last time.
+void PortIo::CountKernel() {
+  const Stats& now = kernel_->stats();
+  stats_.send_calls += now.send_calls - counted_.send_calls;
+  stats_.receive_calls += now.receive_calls - counted_.receive_calls;
+  stats_.kernel_copied_bytes += now.kernel_copied_bytes - counted_.kernel_copied_bytes;
+  counted_ = {now.send_calls, now.receive_calls, now.kernel_copied_bytes};
+}
+
 // What does not go as a frame. False: try again later.
 bool PortIo::SendAside(const Outgoing& packet, const Route& route) {
   if (kernel_ != nullptr) {
-    const uint64_t copied = kernel_->stats().copied_bytes, lost = kernel_->stats().packets_lost,
-                   calls = kernel_->stats().send_calls;
-    if (kernel_->Send(&packet, 1) == 0) return false;
-    stats_.send_calls += kernel_->stats().send_calls - calls;
-    stats_.copied_bytes += kernel_->stats().copied_bytes - copied;
+    const uint64_t lost = kernel_->stats().packets_lost;
+    const bool taken = kernel_->Send(&packet, 1) != 0;
+    CountKernel();
+    if (!taken) return false;
     if (kernel_->stats().packets_lost != lost) {
       ++stats_.packets_lost;
     } else {
@@ -151,7 +207,10 @@ bool PortIo::SendAside(const Outgoing& packet, const Route& route) {
   }
   Prepare(packet, route);
   const bool taken = port_->Loop(pieces_[--prepared_]);
-  if (taken) Account(packet.head_bytes + packet.body_bytes);
+  if (taken) {
+    Account(packet.head_bytes + packet.body_bytes);
+    stats_.user_copied_bytes += packet.head_bytes + packet.body_bytes;
+  }
   return taken;
 }
 
@@ -188,10 +247,8 @@ size_t PortIo::Send(const Outgoing* packets, size_t count) {
 size_t PortIo::ReceiveAside(Incoming* packets, size_t most) {
   if (kernel_ == nullptr) return 0;
   if (until_kernel_-- > 0) return 0;
-  const uint64_t calls = kernel_->stats().receive_calls, copied = kernel_->stats().copied_bytes;
   const size_t count = kernel_->Receive(packets, most);
-  stats_.receive_calls += kernel_->stats().receive_calls - calls;
-  stats_.copied_bytes += kernel_->stats().copied_bytes - copied;
+  CountKernel();
   if (count != 0) kernel_looks_ = kMoreLooks;
   until_kernel_ = kernel_looks_-- > 0 ? 0 : kLooks;
   kernel_looks_ = std::max(kernel_looks_, 0);
@@ -210,12 +267,15 @@ size_t PortIo::Receive(Incoming* packets, size_t most) {
   const size_t count = std::min(inbox_.unread(), most);
   if (count == 0) return ReceiveAside(packets, most);
   const int64_t now = Now();
+  uint64_t bytes = 0;
   for (size_t index = 0; index < count; ++index) {
     packets[index] = inbox_.at(index).incoming;
     packets[index].waited_ns = now - packets[index].waited_ns;
-    stats_.bytes_received += packets[index].size;
-    stats_.copied_bytes += static_cast<uint64_t>(facts_.copies_received) * packets[index].size;
+    bytes += packets[index].size;
   }
+  stats_.bytes_received += bytes;
+  stats_.user_copied_bytes += static_cast<uint64_t>(facts_.user_copies_received) * bytes;
+  stats_.kernel_copied_bytes += static_cast<uint64_t>(facts_.kernel_copies_received) * bytes;
   stats_.packets_received += count;
   handed_out_ = count;
   return count;

@@ -38,7 +38,8 @@ class DeviceForTest : public FrameDevice {
     facts_.mac = {2, 0, 0, 0, 0, number};
     facts_.max_ip = 1500;
     facts_.frames = frames;
-    facts_.copies_sent = 1;
+    facts_.user_copies_received = 2;
+    facts_.kernel_copies_received = 1;
     for (size_t i = 0; i < frames; ++i) free_.insert(i);
   }
   ~DeviceForTest() override { EXPECT_EQ(free_.size(), frames_.size()) << "frames are lost"; }
@@ -72,7 +73,7 @@ class DeviceForTest : public FrameDevice {
     return frames_[*handle].data();
   }
   void OnOther(const Frame&, bool) override { ++others; }
-  size_t Send(const Pieces* frames, size_t count, PacketIo::Stats*) override {
+  size_t Send(const Pieces* frames, size_t count, PacketIo::Stats* stats) override {
     const Alone alone(&sending_);
     const std::lock_guard<std::mutex> lock(segment_->mutex);
     size_t taken = 0;
@@ -84,6 +85,7 @@ class DeviceForTest : public FrameDevice {
       Mac to;
       std::copy_n(frame.begin(), to.size(), to.begin());
       segment_->waiting[to].push_back(std::move(frame));
+      stats->user_copied_bytes += each.packet_bytes();
     }
     return taken;
   }
@@ -100,7 +102,21 @@ class DeviceForTest : public FrameDevice {
   }
   void Drop(uint16_t port) override { EXPECT_EQ(claimed.erase(port), 1u); }
   int descriptor() const override { return -1; }
+  void* AddMemory(const void* bytes, size_t) override {
+    const Alone alone(&sending_);
+    memory.insert(bytes);
+    return copies ? nullptr : const_cast<void*>(bytes);
+  }
+  bool RemoveMemory(void* bytes) override {
+    const Alone alone(&sending_);
+    if (still_to_send-- > 0) return false;
+    EXPECT_EQ(memory.erase(bytes), 1u);
+    return true;
+  }
 
+  std::set<const void*> memory;
+  bool copies = false;
+  int still_to_send = 0;     // looks, until a removed memory is sent
   size_t room = ~size_t{0};  // for frames that are sent
   std::atomic<int> others{0}, asked{0};
   std::set<uint16_t> claimed;
@@ -194,7 +210,10 @@ TEST_F(PortIoTest, PacketsArriveWithPathAndSender) {
   EXPECT_EQ(b->Receive(got, 4), 0u);
   EXPECT_EQ(a->stats().packets_sent, 1u);
   EXPECT_EQ(a->stats().bytes_sent, 5u);
-  EXPECT_EQ(a->stats().copied_bytes, 5u);
+  EXPECT_EQ(a->stats().user_copied_bytes, 5u);
+  EXPECT_EQ(a->stats().kernel_copied_bytes, 0u);
+  EXPECT_EQ(b->stats().user_copied_bytes, 10u);
+  EXPECT_EQ(b->stats().kernel_copied_bytes, 5u);
   EXPECT_EQ(b->stats().packets_received, 1u);
   EXPECT_EQ(b->stats().bytes_received, 5u);
 }
@@ -452,6 +471,35 @@ TEST_F(PortIoTest, ManyThreadsSendByOnePort) {
   for (std::thread& thread : threads) thread.join();
   const std::lock_guard<std::mutex> lock(segment_->mutex);
   EXPECT_EQ(segment_->waiting[two_.device->facts().mac].size(), size_t{kThreads * kPackets});
+}
+
+TEST_F(PortIoTest, MemoryIsKnownUntilTheDeviceHasSentIt) {
+  const char bytes[100] = {};
+  auto a = one_.Open(1);
+  const auto memory = a->Register(bytes, sizeof(bytes));
+  ASSERT_NE(memory, nullptr);
+  EXPECT_EQ(one_.device->memory.count(bytes), 1u);
+  a.reset();  // it outlives what it was registered with
+  one_.device->still_to_send = 5;
+  EXPECT_TRUE(memory->Release());
+  EXPECT_TRUE(one_.device->memory.empty());
+  EXPECT_TRUE(memory->Release()) << "once more does nothing";
+}
+
+TEST_F(PortIoTest, MemoryThatTheDeviceKeepsIsNotReleased) {
+  const char bytes[100] = {};
+  const auto a = one_.Open(1);
+  const auto memory = a->Register(bytes, sizeof(bytes));
+  one_.device->still_to_send = 1 << 30;
+  EXPECT_FALSE(memory->Release());
+  one_.device->still_to_send = 0;
+  EXPECT_TRUE(memory->Release());
+}
+
+TEST_F(PortIoTest, ADeviceThatCopiesKnowsNoMemory) {
+  const char bytes[100] = {};
+  one_.device->copies = true;
+  EXPECT_EQ(one_.Open(1)->Register(bytes, sizeof(bytes)), nullptr);
 }
 
 TEST(SharedPort, IsOneForItsUsersAndGoesWithTheLast) {

@@ -128,7 +128,7 @@ void UdpReceiver::Fill(uint16_t path, size_t most) {
     slot.waited_ns = std::clamp<int64_t>(waited, 0, kLongestWait);
     slot.from = FromSocketAddress(slot.address);
     slot.path = path;
-    stats_->copied_bytes += slot.size;
+    stats_->kernel_copied_bytes += slot.size;
     ++filled_;
   }
 }

@@ -54,7 +54,7 @@ size_t UdpSender::Send(const Outgoing* packets, size_t count) {
       taken += messages_[i].packets;
       stats_->packets_sent += messages_[i].packets;
       stats_->bytes_sent += messages_[i].bytes;
-      stats_->copied_bytes += messages_[i].bytes;
+      stats_->kernel_copied_bytes += messages_[i].bytes;
     }
     if (sent > 0) {
       if (doubt) stats_->segmentation = false;  // for good: the packet was not at fault

@@ -253,6 +253,8 @@ size_t XdpSocket::Send(const FrameDevice::Pieces* frames, size_t count, PacketIo
     entry.addr = place;
     entry.len = each.size();
     entry.options = 0;
+    stats->user_copied_bytes += each.packet_bytes();
+    if (!zero_copy_) stats->kernel_copied_bytes += each.packet_bytes();
   }
   if (taken != 0) Release(send_.producer, begin + static_cast<uint32_t>(taken));
   // Also where nothing was taken: what was before may wait for a call.

@@ -12,6 +12,12 @@ namespace harp {
 // Chunks between the oldest that was not acknowledged and the newest: what a receiver remembers.
 inline constexpr uint64_t kChunkWindow = 8192;
 
+// Whether two pieces of memory have a byte in common.
+inline bool Overlap(const void* one, uint64_t one_size, const void* other, uint64_t other_size) {
+  const auto a = reinterpret_cast<uintptr_t>(one), b = reinterpret_cast<uintptr_t>(other);
+  return a < b + other_size && b < a + one_size;
+}
+
 struct Emission {
   uint8_t head[kAckHeaderBytes + 8 * kMaxAckWords];
   uint16_t head_bytes = 0;

@@ -47,6 +47,18 @@ bool Receiver::Done(uint64_t number, uint64_t* sizes) {
   return true;
 }
 
+bool Receiver::Uses(const void* bytes, uint64_t size) const {
+  for (uint64_t number = oldest_group_; number < next_group_; ++number) {
+    const Group& group = groups_[number % kMaxGroups];
+    if (group.done == group.count) continue;
+    for (int index = 0; index < group.count; ++index) {
+      const Buffer& buffer = group.buffers[index];
+      if (Overlap(buffer.bytes, buffer.size, bytes, size)) return true;
+    }
+  }
+  return false;
+}
+
 void Receiver::OnData(const Packet& packet, int64_t arrived, int64_t now) {
   if (!failure_.empty() || packet.header.path >= paths_.size()) return;
   // What cannot be placed is not acknowledged: it comes again when there is a buffer.

@@ -52,6 +52,9 @@ class Receiver {
   // buffers. A group is done once: its place is given back.
   bool Done(uint64_t group, uint64_t* sizes);
 
+  // Whether a buffer that waits for its message has bytes there.
+  bool Uses(const void* bytes, uint64_t size) const;
+
   // Take a packet of the connection. `arrived` is when the machine had it, if that is known, and
   // else now.
   void OnData(const Packet& packet, int64_t arrived, int64_t now);

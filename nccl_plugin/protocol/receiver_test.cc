@@ -186,6 +186,19 @@ TEST_F(ReceiverTest, SoManyGroupsAndNoMore) {
   EXPECT_TRUE(receiver_.Post(&buffer, 1, &group));
 }
 
+TEST_F(ReceiverTest, MemoryIsInUseUntilItsMessageIsThere) {
+  std::string first(4, '-'), second(4, '-');
+  Post(&first);
+  Post(&second);
+  EXPECT_TRUE(receiver_.Uses(first.data(), 1));
+  EXPECT_TRUE(receiver_.Uses(first.data() + 3, 100));
+  EXPECT_FALSE(receiver_.Uses(first.data() + 4, 1));
+  EXPECT_FALSE(receiver_.Uses(first.data() - 1, 1));
+  Come(0, 0, 4, "abcd", 0);
+  EXPECT_FALSE(receiver_.Uses(first.data(), 4));
+  EXPECT_TRUE(receiver_.Uses(second.data(), 4));
+}
+
 }  // namespace
 }  // namespace harp
 }  // namespace taco

@@ -68,6 +68,14 @@ bool Sender::Done(uint64_t message) const {
   return message < oldest_message_ || (message < next_message_ && At(message).done);
 }
 
+bool Sender::Uses(const void* bytes, uint64_t size) const {
+  for (uint64_t message = oldest_message_; message < next_message_; ++message) {
+    const Message& each = At(message);
+    if (!each.done && Overlap(each.bytes, each.length, bytes, size)) return true;
+  }
+  return false;
+}
+
 void Sender::Acknowledged(uint64_t number) {
   if (number < oldest_chunk_) return;  // another copy was
   Chunk& chunk = ChunkAt(number);

@@ -66,6 +66,9 @@ class Sender {
   // Whether the receiver has all of it.
   bool Done(uint64_t message) const;
 
+  // Whether a message that is not done has bytes there.
+  bool Uses(const void* bytes, uint64_t size) const;
+
   // Asks the receiver for an acknowledgement at the next Poll.
   void Ask() { paths_[0].next_question = 0; }
 

@@ -8,6 +8,8 @@ An artefact is looked for in this order; the first that exists is taken:
 3. Bazel's runfiles, in a program that Bazel runs;
 4. `lib/` inside the installed package, where a wheel puts it;
 5. `bazel-bin/` of the source tree that this file stands in, where `make build` puts it.
+
+libharp-dpdk.so is looked for where the plugin that opens it was found, and nowhere else.
 """
 
 import functools
@@ -53,9 +55,10 @@ class Artefact:
         file_name: the file's name.
         bazel_package: the folder of the source tree that builds it.
         tunable: the knob that names another file to take.
-        loaded_by: `"tensorflow"`, `"torch"` or `"dlopen"`.
+        loaded_by: `"tensorflow"`, `"torch"`, `"dpdk"` or `"dlopen"`.
         summary: what it gives.
         in_this_version: False while this version of TACO does not build it.
+        beside: the short name of another one, which opens it from its own folder; empty: none.
     """
 
     key: str
@@ -65,6 +68,7 @@ class Artefact:
     loaded_by: str
     summary: str
     in_this_version: bool = True
+    beside: str = ""
 
 
 ARTEFACTS: tuple[Artefact, ...] = (
@@ -84,6 +88,15 @@ ARTEFACTS: tuple[Artefact, ...] = (
         "harp_library",
         "dlopen",
         "NCCL over HARP",
+    ),
+    Artefact(
+        "harp_dpdk",
+        "libharp-dpdk.so",
+        "nccl_plugin",
+        "harp_library",
+        "dpdk",
+        "HARP over DPDK (HARP_IO=dpdk)",
+        beside="harp",
     ),
     Artefact(
         "goya",
@@ -171,13 +184,21 @@ def not_found_message(missing: Search) -> str:
         )
     else:
         lines.append(f"TACO {__version__} does not build it yet.")
-    lines.append(f"To use a file from another place, set {env} to its path.")
+    if missing.artefact.beside:
+        opener = artefact(missing.artefact.beside).file_name
+        lines.append(f"It has to stand beside {opener}, for which {env} names another place.")
+    else:
+        lines.append(f"To use a file from another place, set {env} to its path.")
     return "\n".join(lines)
 
 
 def _candidates(
     wanted: Artefact, readings: Mapping[str, _tunables.Reading] | None, package: Path
 ) -> list[tuple[str, Path]]:
+    if wanted.beside:
+        opener = search(artefact(wanted.beside), readings, package)
+        looked = opener.looked if opener.path is None else ((opener.place, opener.path),)
+        return [(place, path.with_name(wanted.file_name)) for place, path in looked]
     named = _tunables.value(wanted.tunable, readings)
     if named is not None:
         return [("named by the environment", named)]

@@ -32,7 +32,7 @@ def test_a_quick_run_measures_every_contestant(tmp_path, capsys):
         }
     printed = capsys.readouterr().out
     for name in CONTESTANTS:
-        assert printed.count(f"| {name} |") == 4
+        assert printed.count(f"| {name} |") == 5  # four measurements, and what one of them costs
 
 
 def test_the_demonstration_shows_both_and_draws_a_plot(tmp_path, capsys):
@@ -47,6 +47,23 @@ def test_the_demonstration_shows_both_and_draws_a_plot(tmp_path, capsys):
     assert set(found) == {"0.0", "0.01"}
     for each in found.values():
         assert {e["contestant"] for e in each} == {"tcp", "harp"}
+
+
+def test_costs_are_medians_of_what_is_known():
+    def stream(name, index, calls):
+        made = {"contestant": name, "what": "stream", "bytes": 1 << 20, "round": index}
+        for side in ("sender", "receiver"):
+            made[f"{side}_cycles_byte"] = 0.5 + index
+            if calls is not None:
+                made |= {f"{side}_calls_mib": calls, f"{side}_user_copies": 1.0}
+                made |= {f"{side}_kernel_copies": 0.0}
+        return made
+
+    known = [stream("harp", index, calls) for index, calls in enumerate((30.0, 10.0, 20.0))]
+    lines = report.costs({"results": [*known, stream("other", 0, None)]})
+    assert "| harp | 1.50 | 20.0 | 1.00 | 0.00 | 1.50 | 20.0 | 1.00 | 0.00 |" in lines
+    assert "| other | 0.50 |  |  |  | 0.50 |  |  |  |" in lines
+    assert report.costs({"results": [{"what": "stream", "bytes": 1 << 20}]}) == []
 
 
 def test_a_ratio_is_taken_within_a_round():

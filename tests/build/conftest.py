@@ -52,3 +52,10 @@ def harp_library() -> pathlib.Path:
     """libnccl-net-harp.so, built."""
     bazel("build", "--noshow_progress", "//nccl_plugin:libnccl-net-harp.so")
     return ROOT / "bazel-bin" / "nccl_plugin" / "libnccl-net-harp.so"
+
+
+@pytest.fixture(scope="session")
+def dpdk_library() -> pathlib.Path:
+    """libharp-dpdk.so, built; without DPDK where that is not installed."""
+    bazel("build", "--noshow_progress", "//nccl_plugin:libharp-dpdk.so")
+    return ROOT / "bazel-bin" / "nccl_plugin" / "libharp-dpdk.so"

@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import re
+import runpy
 import subprocess
 import sys
 import sysconfig
@@ -17,6 +18,37 @@ import zipfile
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+DPDK = "libharp-dpdk.so"
+DPDK_IS_HERE = pathlib.Path("/usr/include/dpdk/rte_ethdev.h").is_file()
+
+# What NCCL does first with HARP's plugin.
+_HARP = """
+import ctypes
+import os
+import taco
+
+os.environ.update({!r})
+
+path = taco.library_path("harp")
+assert "site-packages" in str(path)
+calls = (ctypes.c_void_p * 22).in_dll(ctypes.CDLL(str(path)), "ncclNetPlugin_v12")
+assert ctypes.string_at(calls[0]) == b"HARP"
+
+
+def call(index, *arguments):
+    made = ctypes.CFUNCTYPE(ctypes.c_int, *(type(each) for each in arguments))(calls[index])
+    assert made(*arguments) == 0, index
+
+
+context, listener, count = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_int()
+null, handle = ctypes.c_void_p(), ctypes.create_string_buffer(128)
+call(1, ctypes.pointer(context), ctypes.c_uint64(1), null, null, null)  # init
+call(2, ctypes.pointer(count))  # devices
+assert count.value == 1
+call(4, context, ctypes.c_int(0), ctypes.cast(handle, ctypes.c_void_p), ctypes.pointer(listener))
+call(16, listener)  # closeListen
+call(20, context)  # finalize
+"""
 
 # A program for each artefact that a wheel may hold: it has to do real work with it.
 USES = {
@@ -51,40 +83,22 @@ from taco.lightcc.cuda import _source  # what a GPU would be given
 
 assert "site-packages" in str(_source.INSTALLED) and "topk_pass" in _source.INSTALLED.read_text()
 """,
-    "libnccl-net-harp.so": """
-import ctypes
-import os
-import taco
-
-path = taco.library_path("harp")
-assert "site-packages" in str(path)
-os.environ["HARP_IFACE"] = "=lo"
-calls = (ctypes.c_void_p * 22).in_dll(ctypes.CDLL(str(path)), "ncclNetPlugin_v12")
-assert ctypes.string_at(calls[0]) == b"HARP"
-
-
-def call(index, *arguments):
-    made = ctypes.CFUNCTYPE(ctypes.c_int, *(type(each) for each in arguments))(calls[index])
-    assert made(*arguments) == 0, index
-
-
-context, listener, count = ctypes.c_void_p(), ctypes.c_void_p(), ctypes.c_int()
-null, handle = ctypes.c_void_p(), ctypes.create_string_buffer(128)
-call(1, ctypes.pointer(context), ctypes.c_uint64(1), null, null, null)  # init
-call(2, ctypes.pointer(count))  # devices
-assert count.value == 1
-call(4, context, ctypes.c_int(0), ctypes.cast(handle, ctypes.c_void_p), ctypes.pointer(listener))
-call(16, listener)  # closeListen
-call(20, context)  # finalize
-""",
+    "libnccl-net-harp.so": _HARP.format({"HARP_IFACE": "=lo"}),
+    "libharp-dpdk.so": _HARP.format(
+        {
+            "HARP_IO": "dpdk",
+            "HARP_DPDK_ADDRESS": "10.9.0.1/24",
+            "HARP_DPDK_ARGS": "--no-pci --no-huge -m 256 --no-shconf --vdev=net_ring0",
+        }
+    ),
 }
 
 
 @pytest.fixture(scope="module")
-def wheel(tf_library, torch_library, harp_library, tmp_path_factory) -> pathlib.Path:
+def wheel(tf_library, torch_library, harp_library, dpdk_library, tmp_path_factory) -> pathlib.Path:
     out = tmp_path_factory.mktemp("dist")
     script = ROOT / "tools" / "build_wheel.py"
-    libraries = [tf_library, torch_library, harp_library]
+    libraries = [tf_library, torch_library, harp_library, dpdk_library]
     subprocess.run([sys.executable, script, "--out", out, *libraries], check=True)
     (path,) = out.glob("*.whl")
     return path
@@ -137,11 +151,20 @@ def test_the_name_holds_version_and_tags(wheel):
 
 def test_it_holds_the_package_and_no_test_or_build_file(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    libraries = {f"taco/lib/{name}" for name in USES}
+    libraries = {f"taco/lib/{name}" for name in USES if name != DPDK or DPDK_IS_HERE}
     others = {"taco/__init__.py", "taco/lightcc/cuda/kernels.cu"}
     assert others | libraries <= set(names)
+    assert libraries == {name for name in names if name.endswith(".so")}
     assert {name.split("/")[0].split("-")[0] for name in names} == {"taco"}
     assert not [name for name in names if "__pycache__" in name or name.endswith("BUILD")]
+
+
+def test_a_library_that_was_built_without_dpdk_is_left_out(harp_library, tmp_path):
+    of_use = runpy.run_path(str(ROOT / "tools" / "build_wheel.py"))["of_use"]
+    empty = tmp_path / DPDK
+    subprocess.run(["cc", "-shared", "-x", "c", "/dev/null", "-o", empty], check=True)
+    assert not of_use(empty)
+    assert of_use(harp_library)
 
 
 def test_it_needs_no_newer_c_library_than_its_tag_says(wheel, libraries):

@@ -80,6 +80,20 @@ def test_not_found_lists_the_places_and_the_remedies(tree, tmp_path):
         assert part in text
 
 
+def test_the_library_with_dpdk_is_where_the_plugin_opens_it(tree, tmp_path):
+    dpdk, package = _loader.artefact("harp_dpdk"), tree / "python/taco"
+    (package / "lib/libharp-dpdk.so").touch()
+    (tree / "bazel-bin/nccl_plugin").mkdir()
+    (tree / "bazel-bin/nccl_plugin/libnccl-net-harp.so").touch()
+    found = _loader.search(dpdk, _tunables.read({}), package)
+    assert (found.path, len(found.looked)) == (None, 1)
+    assert "beside libnccl-net-harp.so" in _loader.not_found_message(found)
+    beside = tree / "bazel-bin/nccl_plugin/libharp-dpdk.so"
+    beside.touch()
+    found = _loader.search(dpdk, _tunables.read({}), package)
+    assert (found.place, found.path) == ("source tree", beside)
+
+
 def test_a_named_file_that_is_absent_is_an_error_and_no_other_file_is_taken(tree, tmp_path):
     (tree / "python/taco/lib/libtaco_tf.so").touch()
     with pytest.raises(_tunables.InvalidTunableError, match="TACO_TF_LIBRARY=.*exists"):

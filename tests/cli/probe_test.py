@@ -118,6 +118,59 @@ def test_report_of_a_library_whose_framework_is_not_installed(tmp_path, monkeypa
         assert report["error"].startswith(f"{artefact.loaded_by} is not installed: {remedy}")
 
 
+DPDK_LIBRARY = """
+const char *rte_version(void) {{ return "DPDK 99"; }}
+{other}
+void *taco_harp_dpdk(void) {{ return {table}; }}
+"""
+
+
+def dpdk_report(tmp_path, **words):
+    """Of a libharp-dpdk.so that is made here, beside a plugin."""
+    compile_library(tmp_path / "libnccl-net-harp.so", "")
+    made = DPDK_LIBRARY.format(**{"other": "", "table": "(void *)1", **words})
+    compile_library(tmp_path / "libharp-dpdk.so", made)
+    readings = _tunables.read({"TACO_HARP_LIBRARY": str(tmp_path / "libnccl-net-harp.so")})
+    report = probe.artefact_report(_loader.artefact("harp_dpdk"), readings, PLENTY_S)
+    assert report["path"] == str(tmp_path / "libharp-dpdk.so")
+    return report
+
+
+def test_report_of_the_library_with_dpdk(tmp_path):
+    report = dpdk_report(tmp_path)
+    assert (report["status"], report["error"]) == (probe.LOADS, None)
+    assert report["built"] == {"dpdk_found": "DPDK 99"}
+
+
+def test_report_of_the_library_that_was_built_without_dpdk(tmp_path):
+    report = dpdk_report(tmp_path, table="0")
+    assert report["status"] == probe.NEEDS_FRAMEWORK
+    assert "built where there was no DPDK" in report["error"] and "libdpdk-dev" in report["error"]
+
+
+def test_report_of_the_library_where_dpdk_is_not_installed(tmp_path):
+    # Linked to a library that is then taken away.
+    compile_library(tmp_path / "librte_ethdev.so.99", "int rte_absent(void) { return 0; }")
+    compile_library(tmp_path / "libnccl-net-harp.so", "")
+    library = tmp_path / "libharp-dpdk.so"
+    command = ["cc", "-shared", "-fPIC", "-Wl,--no-as-needed", "-x", "c", "/dev/null", "-x", "none"]
+    absent = f"-l:{'librte_ethdev.so.99'}"
+    subprocess.run([*command, f"-L{tmp_path}", absent, "-o", library], check=True)
+    (tmp_path / "librte_ethdev.so.99").unlink()
+    readings = _tunables.read({"TACO_HARP_LIBRARY": str(tmp_path / "libnccl-net-harp.so")})
+    report = probe.artefact_report(_loader.artefact("harp_dpdk"), readings, PLENTY_S)
+    assert report["status"] == probe.NEEDS_FRAMEWORK
+    assert "librte_ethdev.so.99" in report["error"] and "install DPDK 22.11" in report["error"]
+
+
+def test_report_of_a_broken_library_with_dpdk(tmp_path):
+    report = dpdk_report(
+        tmp_path, other="extern int nowhere; int *Nowhere(void) { return &nowhere; }"
+    )
+    assert report["status"] == probe.FAILS
+    assert "undefined symbol: nowhere" in report["error"]
+
+
 def test_report_of_a_library_that_crashes(tmp_path):
     library = compile_library(tmp_path / "libnccl-net-harp.so", at_load("abort();"))
     readings = _tunables.read({"TACO_HARP_LIBRARY": str(library)})

@@ -24,7 +24,7 @@ DPDK = pathlib.Path("nccl_plugin/libharp-dpdk.so").absolute()
 
 # DPDK without huge pages, PCI and files.
 EAL = "--no-pci --no-huge -m 256 --no-shconf"
-SHORT = ["--rounds", "1", "--seconds", "0.1", "--pings", "200", "--sizes", "8,300000"]
+SHORT = ["--json", "--rounds", "1", "--seconds", "0.1", "--pings", "200", "--sizes", "8,300000"]
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 
 
@@ -163,6 +163,15 @@ def test_without_the_privilege_afxdp_becomes_udp_and_says_why(links):
     assert f"HARP over UDP on {INTERFACE}" in said
 
 
+def test_what_afxdp_costs_is_counted(links):
+    measured, _ = over_links(links, kind("afxdp"), kind("afxdp"))
+    large = measured[1]
+    assert large["sender_calls_mib"] > 0
+    # Into a frame, and from it to its place. The kernel copies where the driver does not take it.
+    assert 1.0 <= large["sender_user_copies"] < 1.5 and 1.0 <= large["receiver_user_copies"] < 1.5
+    assert 1.0 <= large["sender_kernel_copies"] < 1.5
+
+
 def test_every_case_of_harp_check_passes_with_afxdp(links):
     argv = ["env", "HARP_IO=afxdp", f"HARP_IFACE=={INTERFACE}", str(CHECK), str(PLUGIN)]
     child = links.popen(0, [*argv, "--versions", "6,12"], **PIPES)
@@ -193,20 +202,56 @@ def on_this_machine(server, client):
     [
         {},
         {"bsize": 9216, "HARP_DPDK_MTU": "9000"},
+        {"bsize": 9216, "HARP_DPDK_MTU": "9000", "HARP_DPDK_ZERO_COPY": "1"},
         {"HARP_FAULTS": "loss=0.02,duplicate=0.02,corrupt=0.02"},
         {"HARP_KEY": "8f" * 32},
         {"HARP_ENGINES": "1"},
     ],
-    ids=["plain", "large", "faults", "encrypted", "engine"],
+    ids=["plain", "large", "large-zero-copy", "faults", "encrypted", "engine"],
 )
 def test_dpdk_over_memif(tmp_path, variables):
     server = memif(tmp_path, "server", 1, **variables)
-    on_this_machine(server, memif(tmp_path, "client", 2, **variables))
+    measured, _ = on_this_machine(server, memif(tmp_path, "client", 2, **variables))
+    for side in ("sender", "receiver"):
+        assert measured[1][f"{side}_calls_mib"] == measured[1][f"{side}_kernel_copies"] == 0
+        assert measured[1][f"{side}_user_copies"] >= 1.0
+    if variables.get("HARP_DPDK_ZERO_COPY") == "1":
+        assert measured[1]["sender_user_copies"] < 1.2  # the driver's own, and heads
 
 
 @pytest.mark.usefixtures("dpdk")
+@pytest.mark.parametrize(
+    "variables",
+    [{}, {"HARP_DPDK_ZERO_COPY": "1"}, {"HARP_DPDK_ZERO_COPY": "1", "HARP_ENGINES": "1"}],
+    ids=["copies", "zero-copy", "zero-copy-engine"],
+)
+def test_every_case_of_harp_check_passes_from_a_memif_to_another(variables):
+    # Two ports of one process: every byte of every message is compared, and ends are closed and
+    # memory is taken back while messages are under way.
+    place = f"socket=harp-{os.getpid()},bsize=9216"
+    ports = f"--vdev=net_memif0,role=server,{place} --vdev=net_memif1,role=client,{place}"
+    run = subprocess.run(
+        [CHECK, PLUGIN, "--versions", "8,12", "--device", "0", "--to", "1"],
+        env={
+            **os.environ,
+            "HARP_IO": "dpdk",
+            "HARP_DPDK_ADDRESS": "10.9.0.1/24;10.9.0.2/24",
+            "HARP_DPDK_ARGS": f"{EAL} {ports}",
+            "HARP_DPDK_MTU": "9000",
+            **variables,
+        },
+        capture_output=True,
+        text=True,
+        timeout=250,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.usefixtures("dpdk")
+@pytest.mark.parametrize("zero_copy", ["0", "1"])
 @pytest.mark.parametrize("server", ["dpdk", "udp"])
-def test_dpdk_and_udp_understand_each_other(links, server):
+def test_dpdk_and_udp_understand_each_other(links, server, zero_copy):
     # Beside the kernel's address, on the same link: only HARP answers for it.
     by_dpdk = (
         "net_af_packet0",
@@ -214,6 +259,7 @@ def test_dpdk_and_udp_understand_each_other(links, server):
             "HARP_IO": "dpdk",
             "HARP_DPDK_ADDRESS": "10.83.0.101/24",
             "HARP_DPDK_ARGS": f"{EAL} --vdev=net_af_packet0,iface={INTERFACE}",
+            "HARP_DPDK_ZERO_COPY": zero_copy,
         },
     )
     # What the kernel puts together for a veth pair is larger than a frame.
@@ -262,3 +308,17 @@ def test_dpdk_without_its_library_names_it(tmp_path):
     shutil.copyfile(PLUGIN, alone)
     log = check_log(alone, HARP_IO="dpdk", HARP_DPDK_ADDRESS="10.9.0.1/24")
     assert f"cannot open {DPDK.name}" in log
+    assert "it stands beside the plugin where" in log
+
+
+@pytest.mark.usefixtures("dpdk")
+def test_dpdk_whose_own_libraries_are_missing_says_what_to_install(tmp_path):
+    alone = tmp_path / PLUGIN.name
+    shutil.copyfile(PLUGIN, alone)
+    text = DPDK.read_bytes()
+    assert b"librte_ethdev.so.23" in text
+    (tmp_path / DPDK.name).write_bytes(text.replace(b"librte_ethdev.so.", b"librte_nothere.so"))
+    log = check_log(alone, HARP_IO="dpdk", HARP_DPDK_ADDRESS="10.9.0.1/24")
+    (line,) = [each for each in log.splitlines() if "cannot use DPDK" in each]
+    assert "NCCL goes on with its own transport" in line
+    assert "librte_nothere" in line and "install DPDK 22.11" in line

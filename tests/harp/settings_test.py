@@ -46,6 +46,7 @@ def test_names_and_defaults_are_the_plugins():
     [
         ("HARP_IO", "rdma"),
         ("HARP_DPDK_MTU", "60001"),
+        ("HARP_DPDK_ZERO_COPY", "2"),
         ("HARP_PATHS", "65"),
         ("HARP_PATHS", "0"),
         ("HARP_ENGINES", "65"),

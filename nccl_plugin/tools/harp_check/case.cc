@@ -14,6 +14,9 @@ Session::Session(const Subject& subject)
   if (subject.dev < 0 || subject.dev >= count_) {
     Fail("there is no device %d; devices gave %d", subject.dev, count_);
   }
+  if (subject.listens() >= count_) {
+    Fail("there is no device %d to connect to; devices gave %d", subject.to, count_);
+  }
   Expect(net_->GetProperties(subject.dev, &properties_), "getProperties");
 }
 
@@ -27,7 +30,7 @@ Link Session::Pair() {
   if (properties_.device_type == NCCL_NET_DEVICE_UNPACK) {
     Skip("device %d leaves a part of the receiver's work to GPU threads", dev());
   }
-  return Connect(net(), net(), dev());
+  return Connect(net(), net(), dev(), listens());
 }
 
 void Session::Run(const std::vector<Plan>& plans) {

@@ -13,11 +13,13 @@
 namespace taco {
 namespace harp {
 
-// The plugin in one version and one device.
+// The plugin in one version and one device, which connects to itself or to another one.
 struct Subject {
   std::string path;
   int version;
   int dev;
+  int to = -1;  // -1: itself
+  int listens() const { return to < 0 ? dev : to; }
 };
 
 // It opened and initialised.
@@ -30,10 +32,12 @@ class Session {
 
   Net* net() { return net_.get(); }
   int dev() const { return subject_.dev; }
+  int listens() const { return subject_.listens(); }
   int count() const { return count_; }  // of devices
   const Properties& properties() const { return properties_; }
 
-  // A connection of the device with itself. Skips the case where it needs a GPU.
+  // A connection of the device with itself, or with the other one. Skips the case where it needs a
+  // GPU.
   Link Pair();
 
   // Connects, carries out each plan with a thread for either side, and closes.

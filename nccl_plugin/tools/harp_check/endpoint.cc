@@ -39,10 +39,10 @@ size_t FirstDifference(uint64_t seed, size_t message, const unsigned char* bytes
 
 }  // namespace
 
-Link Connect(Net* sender, Net* receiver, int dev) {
+Link Connect(Net* sender, Net* receiver, int dev, int to) {
   alignas(16) unsigned char handle[NCCL_NET_HANDLE_MAXSIZE] = {};
   void* listen = nullptr;
-  Expect(receiver->Listen(dev, handle, &listen), "listen");
+  Expect(receiver->Listen(to, handle, &listen), "listen");
   if (listen == nullptr) Fail("listen gave NULL");
   Link link;
   Side* side = NewSide("connecting", 0);

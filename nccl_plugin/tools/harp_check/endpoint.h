@@ -20,8 +20,9 @@ struct Link {
   void* recv = nullptr;
 };
 
-// Listens on `dev`, connects and accepts, in two threads; the listening comm is closed again.
-Link Connect(Net* sender, Net* receiver, int dev);
+// Listens on `to`, connects from `dev` and accepts, in two threads; the listening comm is closed
+// again.
+Link Connect(Net* sender, Net* receiver, int dev, int to);
 void Close(Net* sender, Net* receiver, const Link& link);
 
 struct Message {

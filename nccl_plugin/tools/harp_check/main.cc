@@ -21,11 +21,12 @@ constexpr int kCouldNotRun = 2;
 
 constexpr char kUsage[] =
     "usage: harp-check PLUGIN.so [--versions 6,7,...] [--device N] [--seconds S] [--json FILE]\n"
-    "                  [--only CASE,...]\n"
+    "                  [--only CASE,...] [--to N]\n"
     "       harp-check --list\n"
     "\n"
     "  --versions  of the interface, from 6 to 12; all that the plugin exports otherwise\n"
     "  --device    one device alone; all otherwise\n"
+    "  --to        connects to this device; each to itself otherwise\n"
     "  --seconds   that a case may take, 20 otherwise\n"
     "  --json      writes the results to a file too\n"
     "  --only      these cases alone\n"
@@ -38,6 +39,7 @@ struct Options {
   std::string plugin;
   std::vector<int> versions;  // empty: those that are there
   int device = -1;
+  int to = -1;
   double seconds = 20;
   std::string json;
   std::vector<std::string> only;
@@ -97,6 +99,8 @@ Options Parse(int argc, char** argv) {
       }
     } else if (argument == "--device") {
       options.device = static_cast<int>(ToNumber(argument, value, 0, 1 << 20));
+    } else if (argument == "--to") {
+      options.to = static_cast<int>(ToNumber(argument, value, 0, 1 << 20));
     } else if (argument == "--seconds") {
       options.seconds = ToNumber(argument, value, 0.1, 1e6);
     } else if (argument == "--json") {
@@ -133,7 +137,7 @@ void RunVersion(const Options& options, const Survey& survey, Report* report) {
       bool wanted = options.only.empty();
       for (const std::string& name : options.only) wanted |= name == each.name;
       if (!wanted) continue;
-      const Subject subject = {options.plugin, survey.outcome.version, dev};
+      const Subject subject = {options.plugin, survey.outcome.version, dev, options.to};
       Add(RunCase(each, subject, options.seconds), report);
     }
   }

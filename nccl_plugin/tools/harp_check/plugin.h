@@ -28,6 +28,7 @@ class Plugin {
 };
 
 // Symbols that the file exports and NCCL does not look for: they may clash with those of others.
+// Those with the plugin's own name in theirs will not.
 // `error` is set where the file cannot be read as one of x86-64.
 std::vector<std::string> StrangeExports(const std::string& path, std::string* error);
 

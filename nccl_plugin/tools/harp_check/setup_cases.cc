@@ -167,7 +167,7 @@ void ConnectOnce(Session* session, bool connect_first, int64_t* connect_us, int6
   std::array<unsigned char, NCCL_NET_HANDLE_MAXSIZE> handle = {};
   void* listen = nullptr;
   Link link;
-  Expect(net->Listen(session->dev(), handle.data(), &listen), "listen");
+  Expect(net->Listen(session->listens(), handle.data(), &listen), "listen");
   std::array<unsigned char, NCCL_NET_HANDLE_MAXSIZE> copy = handle;
   const auto connect = [&](int64_t us) {
     *connect_us = std::max(*connect_us, Longest(NowUs() + us, &link.send, [&] {
@@ -220,7 +220,7 @@ void InitAgain(const Subject& subject) {
     nets.push_back(session.net()->Another());
     Expect(nets.back()->Init(), "init of another communicator");
   }
-  const Link link = Connect(nets[1].get(), nets[2].get(), subject.dev);
+  const Link link = Connect(nets[1].get(), nets[2].get(), subject.dev, subject.listens());
   Expect(nets[0]->Finalize(), "finalize");
   Transfer(nets[1].get(), nets[2].get(), link, OfSizes({1000, 100000}));
   Close(nets[1].get(), nets[2].get(), link);

@@ -19,6 +19,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <iomanip>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -50,7 +51,11 @@ variables may stand: "HARP_PATHS=1 PLUGIN.so".
 --interface NAME         of several devices of a plugin this one, on this side
 --address A              TCP's own, numeric (that of the connection)
 --processor N            this side runs there
---json                   one JSON object a line
+--json                   one JSON object a line, in place of words
+
+Cycles are those of the time stamp counter in the processors' time that a side's process was charged.
+System calls and copies are counted where they are made, for the connection that is measured; docs/
+harp_benchmarks.md says what counts.
 )";
 
 struct Options {
@@ -138,6 +143,17 @@ class Control {
     }
     return bytes;
   }
+  void PutNumbers(const std::vector<double>& numbers) const {
+    std::string line;
+    for (const double number : numbers) line += (line.empty() ? "" : " ") + std::to_string(number);
+    PutLine(line);
+  }
+  std::vector<double> GetNumbers() const {
+    std::istringstream line(GetLine());
+    std::vector<double> numbers;
+    for (double number; line >> number;) numbers.push_back(number);
+    return numbers;
+  }
   void PutLine(const std::string& line) const { Put(line + "\n"); }
   std::string GetLine() const {
     std::string line;
@@ -224,10 +240,67 @@ Lines Connected(Transport* transport, const Control& control, bool begins) {
   return lines;
 }
 
-std::string Field(const char* name, double value) {
-  std::ostringstream text;
-  text << ", \"" << name << "\": " << value;
-  return text.str();
+// A measurement: as one JSON object on a line, or as words.
+class Report {
+ public:
+  Report(const std::string& kind, const char* what, size_t bytes, bool json) : json_(json) {
+    if (json) {
+      text_ << "{\"io\": \"" << kind << "\", \"what\": \"" << what << "\", \"bytes\": " << bytes;
+    } else {
+      text_ << kind << ", " << what << " of " << bytes << " bytes:";
+    }
+  }
+  // `digits`: after the point, in words; `unit`: stands behind the number there.
+  void Add(const char* name, double value, int digits, const char* unit) {
+    if (json_) {
+      text_ << ", \"" << name << "\": " << value;
+    } else {
+      std::ostringstream number;
+      number << std::fixed << std::setprecision(digits) << value;
+      text_ << " " << number.str() << " " << unit;
+    }
+  }
+  void Say(const std::string& words) {
+    if (!json_) text_ << words;
+  }
+  void Print() {
+    std::printf("%s%s\n", text_.str().c_str(), json_ ? "}" : "");
+    std::fflush(stdout);
+  }
+
+ private:
+  const bool json_;
+  std::ostringstream text_;
+};
+
+// What an end of a stream has cost, as one side tells the other. Of calls and copies nothing where
+// they are not known.
+std::vector<double> CostsOf(const Throughput& seen) {
+  std::vector<double> costs = {seen.processor_seconds, seen.processor_cycles};
+  if (seen.costs) {
+    for (const uint64_t each : {seen.costs->system_calls, seen.costs->user_copied_bytes,
+                                seen.costs->kernel_copied_bytes}) {
+      costs.push_back(static_cast<double>(each));
+    }
+  }
+  return costs;
+}
+
+void AddCosts(const char* side, const std::vector<double>& costs, double seconds, double bytes,
+              Report* report) {
+  constexpr double kMib = 1 << 20;
+  const std::string prefix = std::string(side) + "_";
+  const auto add = [&](const char* name, double value, int digits, const char* unit) {
+    report->Add((prefix + name).c_str(), value, digits, unit);
+  };
+  report->Say("\n  " + std::string(side) + ":");
+  add("processor", costs[0] / seconds, 2, "processors,");
+  add("cycles_byte", costs[1] / bytes, 3, "cycles a byte");
+  if (costs.size() < 5) return;
+  report->Say(",");
+  add("calls_mib", costs[2] / bytes * kMib, 2, "system calls a MiB, copied");
+  add("user_copies", costs[3] / bytes, 2, "times by the process,");
+  add("kernel_copies", costs[4] / bytes, 2, "times by the kernel");
 }
 
 int64_t Percentile(const std::vector<int64_t>& sorted, double part) {
@@ -245,21 +318,22 @@ void MeasureStream(const std::string& kind, const Lines& lines, const Control& c
     Line* line = begins ? lines.out.get() : lines.in.get();
     const Throughput seen = Stream(line, begins, size, messages, options.depth);
     control.Meet();
-    if (!begins) control.PutLine(std::to_string(seen.processor_seconds));
+    if (!begins) control.PutNumbers(CostsOf(seen));
     if (!begins) continue;
-    const double theirs = std::stod(control.GetLine());
+    const std::vector<double> theirs = control.GetNumbers();
     if (trial) {
       const double each = seen.seconds / static_cast<double>(messages);
       messages = std::max<uint64_t>(64, static_cast<uint64_t>(options.seconds / each));
       continue;
     }
     const double bytes = static_cast<double>(size) * static_cast<double>(messages);
-    std::printf("{\"io\": \"%s\", \"what\": \"stream\", \"bytes\": %zu%s%s%s%s}\n", kind.c_str(),
-                size, Field("gbit_s", 8e-9 * bytes / seen.seconds).c_str(),
-                Field("messages_s", static_cast<double>(messages) / seen.seconds).c_str(),
-                Field("sender_processor", seen.processor_seconds / seen.seconds).c_str(),
-                Field("receiver_processor", theirs / seen.seconds).c_str());
-    std::fflush(stdout);
+    Report report(kind, "stream", size, options.json);
+    report.Add("gbit_s", 8e-9 * bytes / seen.seconds, 2, "Gb/s,");
+    report.Add("messages_s", static_cast<double>(messages) / seen.seconds, 0, "messages a second,");
+    report.Add("messages", static_cast<double>(messages), 0, "messages");
+    AddCosts("sender", CostsOf(seen), seen.seconds, bytes, &report);
+    AddCosts("receiver", theirs, seen.seconds, bytes, &report);
+    report.Print();
   }
 }
 
@@ -272,14 +346,14 @@ void MeasurePings(const std::string& kind, const Lines& lines, const Control& co
       PingPong(lines.out.get(), lines.in.get(), begins, options.ping_bytes, options.pings);
   if (!begins || times.empty()) return;
   std::sort(times.begin(), times.end());
-  std::printf("{\"io\": \"%s\", \"what\": \"ping\", \"bytes\": %zu", kind.c_str(),
-              options.ping_bytes);
-  for (const auto& [name, part] :
-       {std::pair{"p50_us", 0.5}, {"p99_us", 0.99}, {"p999_us", 0.999}}) {
-    std::fputs(Field(name, 1e-3 * static_cast<double>(Percentile(times, part))).c_str(), stdout);
-  }
-  std::printf("}\n");
-  std::fflush(stdout);
+  Report report(kind, "ping", options.ping_bytes, options.json);
+  const auto add = [&](const char* name, double part, const char* unit) {
+    report.Add(name, 1e-3 * static_cast<double>(Percentile(times, part)), 1, unit);
+  };
+  add("p50_us", 0.5, "us (p50),");
+  add("p99_us", 0.99, "us (p99),");
+  add("p999_us", 0.999, "us (p99.9)");
+  report.Print();
 }
 
 int Main(int count, char** words) {

@@ -1,6 +1,7 @@
 #include "nccl_plugin/tools/harp_perf/measure.h"
 
 #include <time.h>
+#include <x86intrin.h>
 
 #include <algorithm>
 #include <cstring>
@@ -32,6 +33,34 @@ void CheckMark(const std::vector<uint8_t>& bytes, uint64_t number) {
   }
 }
 
+// Both clocks, the time stamp counter, and what the line has cost.
+struct Reading {
+  explicit Reading(const Line& line)
+      : costs(line.costs()),
+        cycles(__rdtsc()),
+        time(Clock(CLOCK_MONOTONIC)),
+        busy(Clock(CLOCK_PROCESS_CPUTIME_ID)) {}
+
+  std::optional<Costs> costs;
+  uint64_t cycles;
+  int64_t time, busy;
+};
+
+Throughput Between(const Reading& from, const Reading& to, uint64_t messages) {
+  Throughput seen;
+  seen.messages = messages;
+  seen.seconds = 1e-9 * static_cast<double>(to.time - from.time);
+  seen.processor_seconds = 1e-9 * static_cast<double>(to.busy - from.busy);
+  const double cycles_a_second = static_cast<double>(to.cycles - from.cycles) / seen.seconds;
+  seen.processor_cycles = seen.processor_seconds * cycles_a_second;
+  if (from.costs && to.costs) {
+    seen.costs = {to.costs->system_calls - from.costs->system_calls,
+                  to.costs->user_copied_bytes - from.costs->user_copied_bytes,
+                  to.costs->kernel_copied_bytes - from.costs->kernel_copied_bytes};
+  }
+  return seen;
+}
+
 void* Begin(Line* line, bool sends, std::vector<uint8_t>* bytes) {
   return sends ? line->Send(bytes->data(), bytes->size())
                : line->Receive(bytes->data(), bytes->size());
@@ -46,9 +75,13 @@ Throughput Stream(Line* line, bool sends, size_t size, uint64_t messages, int de
     uint64_t number = 0;
   };
   std::vector<Slot> slots(depth);
-  for (Slot& slot : slots) slot.bytes.assign(size, 1);
+  for (Slot& slot : slots) {
+    slot.bytes.assign(std::max<size_t>(size, 1), 1);  // of none the address would be null
+    slot.bytes.resize(size);
+    line->Prepare(slot.bytes.data(), size);
+  }
   uint64_t begun = 0, done = 0;
-  const int64_t from = Clock(CLOCK_MONOTONIC), busy_from = Clock(CLOCK_PROCESS_CPUTIME_ID);
+  const Reading from(*line);
   while (done < messages) {
     while (begun < messages && begun - done < static_cast<uint64_t>(depth)) {
       Slot& slot = slots[begun % depth];
@@ -63,12 +96,17 @@ Throughput Stream(Line* line, bool sends, size_t size, uint64_t messages, int de
       ++done;
     }
   }
-  return {messages, 1e-9 * static_cast<double>(Clock(CLOCK_MONOTONIC) - from),
-          1e-9 * static_cast<double>(Clock(CLOCK_PROCESS_CPUTIME_ID) - busy_from)};
+  const Throughput seen = Between(from, Reading(*line), messages);
+  line->Forget();
+  return seen;
 }
 
 std::vector<int64_t> PingPong(Line* out, Line* in, bool begins, size_t size, uint64_t rounds) {
   std::vector<uint8_t> sent(size, 1), received(size);
+  sent.reserve(1);
+  received.reserve(1);
+  out->Prepare(sent.data(), size);
+  in->Prepare(received.data(), size);
   std::vector<int64_t> times;
   if (begins) times.reserve(rounds);
   const auto run = [](Line* line, bool sends, std::vector<uint8_t>* bytes) {
@@ -96,6 +134,8 @@ std::vector<int64_t> PingPong(Line* out, Line* in, bool begins, size_t size, uin
       }
     }
   }
+  out->Forget();
+  in->Forget();
   return times;
 }
 

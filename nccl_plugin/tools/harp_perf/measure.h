@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "nccl_plugin/tools/harp_perf/transport.h"
@@ -14,7 +15,11 @@ namespace harp {
 struct Throughput {
   uint64_t messages = 0;
   double seconds = 0;
-  double processor_seconds = 0;  // of this end
+  // Of this end: the time of processors that its process was charged, in seconds and in cycles of
+  // their time stamp counter, whose rate is that of the same seconds.
+  double processor_seconds = 0;
+  double processor_cycles = 0;
+  std::optional<Costs> costs;
 };
 
 // So many messages of `size`, `depth` under way: this end sends or receives them. A receiver looks

@@ -3,7 +3,9 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <map>
 
+#include "nccl_plugin/abi/counters.h"
 #include "nccl_plugin/abi/net.h"
 #include "nccl_plugin/tools/harp_perf/transport.h"
 
@@ -26,19 +28,20 @@ void Check(ncclResult_t result, const char* what) {
 
 class PluginLine : public Line {
  public:
-  PluginLine(const ncclNet_v12_t* net, void* comm, bool sends)
-      : net_(net), comm_(comm), sends_(sends) {}
+  // `counters`: null where the plugin has none.
+  PluginLine(const ncclNet_v12_t* net, TacoHarpCountersCall counters, void* comm, bool sends)
+      : net_(net), counters_(counters), comm_(comm), sends_(sends) {}
   ~PluginLine() override { sends_ ? net_->closeSend(comm_) : net_->closeRecv(comm_); }
 
   void* Send(const void* bytes, size_t size) override {
     void* request = nullptr;
-    Check(net_->isend(comm_, const_cast<void*>(bytes), size, 0, Registered(), nullptr, &request),
-          "isend");
+    auto* data = const_cast<void*>(bytes);
+    Check(net_->isend(comm_, data, size, 0, handles_.at(bytes), nullptr, &request), "isend");
     return request;
   }
   void* Receive(void* bytes, size_t size) override {
     void* request = nullptr;
-    void* handle = Registered();
+    void* handle = handles_.at(bytes);
     int tag = 0;
     Check(net_->irecv(comm_, 1, &bytes, &size, &tag, &handle, nullptr, &request), "irecv");
     return request;
@@ -48,26 +51,33 @@ class PluginLine : public Line {
     Check(net_->test(request, &done, nullptr), "test");
     return done != 0;
   }
-
- private:
-  // Plugins of host memory hardly look at it: one registration stands for all.
-  void* Registered() {
-    if (registered_ == nullptr) {
-      static char memory[4096];
-      Check(net_->regMr(comm_, memory, sizeof(memory), NCCL_PTR_HOST, &registered_), "regMr");
-    }
-    return registered_;
+  void Prepare(const void* bytes, size_t size) override {
+    auto* data = const_cast<void*>(bytes);
+    Check(net_->regMr(comm_, data, size, NCCL_PTR_HOST, &handles_[bytes]), "regMr");
+  }
+  void Forget() override {
+    for (const auto& [bytes, handle] : handles_) Check(net_->deregMr(comm_, handle), "deregMr");
+    handles_.clear();
+  }
+  std::optional<Costs> costs() const override {
+    TacoHarpCounters seen = {};
+    if (counters_ == nullptr || counters_(comm_, &seen) != 0) return std::nullopt;
+    return Costs{seen.system_calls, seen.user_copied_bytes, seen.kernel_copied_bytes};
   }
 
+ private:
   const ncclNet_v12_t* net_;
+  const TacoHarpCountersCall counters_;
   void* comm_;
   const bool sends_;
-  void* registered_ = nullptr;
+  std::map<const void*, void*> handles_;
 };
 
 class PluginTransport : public Transport {
  public:
-  PluginTransport(const ncclNet_v12_t* net, const std::string& interface) : net_(net) {
+  PluginTransport(const ncclNet_v12_t* net, TacoHarpCountersCall counters,
+                  const std::string& interface)
+      : net_(net), counters_(counters) {
     static ncclNetCommConfig_v12_t config = {NCCL_NET_TRAFFIC_CLASS_UNDEF};
     Check(net_->init(&context_, 1, &config, Log, nullptr), "init");
     int count = 0;
@@ -97,7 +107,7 @@ class PluginTransport : public Transport {
     ncclNetDeviceHandle_v12_t* device = nullptr;
     while (comm == nullptr) Check(net_->accept(listener_, &comm, &device), "accept");
     net_->closeListen(listener_);
-    return std::make_unique<PluginLine>(net_, comm, false);
+    return std::make_unique<PluginLine>(net_, counters_, comm, false);
   }
   std::unique_ptr<Line> Connect(const std::string& handle) override {
     std::string state = handle;
@@ -106,11 +116,12 @@ class PluginTransport : public Transport {
     while (comm == nullptr) {
       Check(net_->connect(context_, device_, state.data(), &comm, &device), "connect");
     }
-    return std::make_unique<PluginLine>(net_, comm, true);
+    return std::make_unique<PluginLine>(net_, counters_, comm, true);
   }
 
  private:
   const ncclNet_v12_t* net_;
+  const TacoHarpCountersCall counters_;
   void* context_ = nullptr;
   void* listener_ = nullptr;
   int device_ = 0;
@@ -123,7 +134,9 @@ std::unique_ptr<Transport> OpenPlugin(const std::string& path, const std::string
   if (library == nullptr) Die(dlerror());
   const auto* net = static_cast<const ncclNet_v12_t*>(dlsym(library, "ncclNetPlugin_v12"));
   if (net == nullptr) Die(path + " has no ncclNetPlugin_v12");
-  return std::make_unique<PluginTransport>(net, interface);
+  const auto counters =
+      reinterpret_cast<TacoHarpCountersCall>(dlsym(library, "taco_harp_counters"));
+  return std::make_unique<PluginTransport>(net, counters, interface);
 }
 
 }  // namespace harp

@@ -58,6 +58,12 @@ class TcpLine : public Line {
     return Begin(static_cast<uint8_t*>(bytes), size);
   }
 
+  void Prepare(const void*, size_t) override {}
+  void Forget() override {}
+
+  // What a socket takes and gives the kernel copies, once.
+  std::optional<Costs> costs() const override { return costs_; }
+
   bool Done(void* request) override {
     Progress();
     Task* task = static_cast<Task*>(request);
@@ -85,10 +91,14 @@ class TcpLine : public Line {
   }
 
   // Bytes moved; 0: none now.
-  size_t Transfer(int socket, void* bytes, size_t size) const {
+  size_t Transfer(int socket, void* bytes, size_t size) {
     const ssize_t moved = sends_ ? send(socket, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT)
                                  : recv(socket, bytes, size, MSG_DONTWAIT);
-    if (moved > 0) return static_cast<size_t>(moved);
+    ++costs_.system_calls;
+    if (moved > 0) {
+      costs_.kernel_copied_bytes += static_cast<uint64_t>(moved);
+      return static_cast<size_t>(moved);
+    }
     if (moved < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
     Die(moved == 0 ? "TCP: the peer has closed" : std::string("TCP: ") + std::strerror(errno));
   }
@@ -135,6 +145,7 @@ class TcpLine : public Line {
   std::deque<Task*> waiting_;  // whose sizes were not exchanged
   Task tasks_[kTasks];
   size_t lane_ = 0;
+  Costs costs_;
 };
 
 class TcpTransport : public Transport {

@@ -3,11 +3,20 @@
 #define NCCL_PLUGIN_TOOLS_HARP_PERF_TRANSPORT_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace taco {
 namespace harp {
+
+// What an end has cost so far, beside the processor's time.
+struct Costs {
+  uint64_t system_calls = 0;
+  uint64_t user_copied_bytes = 0;  // in the process
+  uint64_t kernel_copied_bytes = 0;
+};
 
 // One end. Calls never block; a null request means "not now". A failure ends the program with a
 // sentence.
@@ -17,6 +26,11 @@ class Line {
   virtual void* Send(const void* bytes, size_t size) = 0;
   virtual void* Receive(void* bytes, size_t size) = 0;
   virtual bool Done(void* request) = 0;
+  // Memory that Send and Receive will use, and the end of all that was said so.
+  virtual void Prepare(const void* bytes, size_t size) = 0;
+  virtual void Forget() = 0;
+  // Nothing where it cannot be told.
+  virtual std::optional<Costs> costs() const = 0;
 };
 
 class Transport {

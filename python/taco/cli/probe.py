@@ -66,12 +66,12 @@ def artefact_report(
         return report
     report.update(path=str(found.path), place=found.place)
     framework = artefact.loaded_by
-    if framework != "dlopen" and util.find_spec(framework) is None:
+    if framework in _loader.FRAMEWORK_VERSIONS and util.find_spec(framework) is None:
         version = _loader.FRAMEWORK_VERSIONS[framework]
         remedy = f"{framework} is not installed: pip install {framework}=={version}"
         return {**report, "status": NEEDS_FRAMEWORK, "error": remedy}
     answer = load_in_child(framework, found.path, time_limit_s)
-    return {**report, **answer, "status": FAILS if answer["error"] else LOADS}
+    return {**report, "status": FAILS if answer["error"] else LOADS, **answer}
 
 
 def load_in_child(how: str, path: Path, time_limit_s: float) -> dict[str, Any]:
@@ -83,7 +83,8 @@ def load_in_child(how: str, path: Path, time_limit_s: float) -> dict[str, Any]:
         time_limit_s: the child and all that it started are killed after this many seconds.
 
     Returns:
-        What the child answered; `error` says how it ended where it did not answer.
+        What the child answered; `error` says how it ended where it did not answer. `status` is in
+        it where an error does not mean that the library is broken.
     """
     # A file and not a pipe: whatever the child leaves running cannot keep us waiting for its end.
     with tempfile.TemporaryFile("w+") as answer, tempfile.TemporaryFile("w+b") as noise:

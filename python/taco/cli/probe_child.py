@@ -63,7 +63,32 @@ def _dlopen(path: str) -> dict[str, Any]:
     return {"ops": []}
 
 
-_LOADERS = {"tensorflow": _tensorflow, "torch": _torch, "dlopen": _dlopen}
+def _dpdk(path: str) -> dict[str, Any]:
+    import ctypes
+
+    needed = "it is needed for HARP_IO=dpdk alone"
+    try:
+        library = ctypes.CDLL(path)
+    except OSError as error:
+        if re.search(r"\blibrte_\w+\.so[.\d]*: cannot open", str(error)) is None:
+            raise
+        remedy = "install DPDK 22.11 (Debian 12: apt-get install libdpdk-dev)"
+        return _without_framework(f"{error}: {remedy}; {needed}")
+    library.taco_harp_dpdk.restype = ctypes.c_void_p
+    if library.taco_harp_dpdk() is None:
+        remedy = "install it (Debian 12: apt-get install libdpdk-dev) and build again"
+        return _without_framework(f"It was built where there was no DPDK: {remedy}; {needed}")
+    library.rte_version.restype = ctypes.c_char_p  # of DPDK, to which it is linked
+    return {"ops": [], "built": {"dpdk_found": library.rte_version().decode()}}
+
+
+def _without_framework(remedy: str) -> dict[str, Any]:
+    from taco.cli import probe
+
+    return {"error": remedy, "status": probe.NEEDS_FRAMEWORK}
+
+
+_LOADERS = {"tensorflow": _tensorflow, "torch": _torch, "dlopen": _dlopen, "dpdk": _dpdk}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

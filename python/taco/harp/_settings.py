@@ -121,6 +121,12 @@ VARIABLES: tuple[Variable, ...] = (
         _whole(0, 60000),
     ),
     Variable(
+        "HARP_DPDK_ZERO_COPY",
+        "0",
+        "With dpdk: 1 sends messages from where they lie, where the port can.",
+        _whole(0, 1),
+    ),
+    Variable(
         "HARP_IFACE",
         None,
         "Interfaces, by commas: names or how they begin, =name exactly, ^name all but these. By "

@@ -112,6 +112,15 @@ def test_every_device_is_driven_unless_one_is_chosen(monkeypatch):
     harp_check(PLUGIN, *arguments, "--device", "3", status=1)
 
 
+def test_a_device_connects_to_another_one(monkeypatch):
+    monkeypatch.setenv("REFERENCE_DEVICES", "2")
+    arguments = ["--versions", "10", "--only", "sizes,connect,init-again", "--device", "0"]
+    _, result = harp_check(PLUGIN, *arguments, "--to", "1")
+    assert [each["result"] for each in result["cases"]] == ["ok"] * 4
+    text, _ = harp_check(PLUGIN, *arguments, "--to", "2", status=1)
+    assert "there is no device 2 to connect to" in text
+
+
 def test_a_crash_tells_in_which_call():
     text, _ = harp_check(
         PLUGIN, "--versions", "12", "--only", "close-receiver", fault="crash-on-close", status=1

@@ -14,6 +14,7 @@ import pytest
 PROGRAM = pathlib.Path("nccl_plugin/tools/harp_perf/harp-perf")
 PLUGIN = pathlib.Path("nccl_plugin/libnccl-net-harp.so")
 SHORT = ["--rounds", "1", "--seconds", "0.05", "--pings", "100", "--sizes", "8,100000"]
+COSTS = ["processor", "cycles_byte", "calls_mib", "user_copies", "kernel_copies"]
 
 
 def free_port():
@@ -40,7 +41,7 @@ def pair(*client_words, **variables):
 
 @pytest.mark.parametrize("kind", ["tcp", "tcp4", str(PLUGIN), f"HARP_PATHS=1 {PLUGIN}"])
 def test_it_measures_streams_and_round_trips(kind):
-    with pair("--io", kind, *SHORT) as (server, client):
+    with pair("--io", kind, "--json", *SHORT) as (server, client):
         out, err = client.communicate(timeout=60)
         assert client.returncode == 0, err
         assert server.wait(timeout=10) == 0
@@ -55,6 +56,39 @@ def test_it_measures_streams_and_round_trips(kind):
         numbers = [value for value in each.values() if isinstance(value, float)]
         assert numbers and min(numbers) >= 0
     assert measured[2]["p50_us"] <= measured[2]["p99_us"] <= measured[2]["p999_us"]
+    for side in ("sender", "receiver"):
+        cost = {name: measured[1][f"{side}_{name}"] for name in COSTS}
+        assert min(cost["processor"], cost["cycles_byte"], cost["calls_mib"]) > 0
+        # Over sockets the kernel copies once a side, packets' heads and those sent again included.
+        # HARP copies once where it receives.
+        assert 1.0 <= cost["kernel_copies"] < 1.5
+        assert cost["user_copies"] == (1.0 if "harp" in kind and side == "receiver" else 0.0)
+
+
+def test_words_say_the_same_as_json():
+    with pair("--io", "tcp", *SHORT) as (_, client):
+        out, err = client.communicate(timeout=60)
+        assert client.returncode == 0, err
+    assert "tcp, stream of 100000 bytes:" in out and "tcp, ping of 8 bytes:" in out
+    for words in (
+        "Gb/s",
+        "cycles a byte",
+        "system calls a MiB",
+        "times by the kernel",
+        "us (p99.9)",
+    ):
+        assert words in out
+
+
+def test_a_plugin_that_counts_nothing_is_measured_all_the_same(tmp_path):
+    plain = tmp_path / PLUGIN.name
+    # As if it were somebody else's, who has no such symbol.
+    plain.write_bytes(PLUGIN.read_bytes().replace(b"taco_harp_counters", b"taco_harp_c0unters"))
+    with pair("--io", str(plain), "--json", *SHORT) as (_, client):
+        out, err = client.communicate(timeout=60)
+        assert client.returncode == 0, err
+    measured = [json.loads(line) for line in out.splitlines()]
+    assert "sender_cycles_byte" in measured[0] and "sender_calls_mib" not in measured[0]
 
 
 @pytest.mark.parametrize("dies", ["server", "client"])
@@ -101,7 +135,8 @@ def test_wrong_words_are_named():
 def test_all_messages_arrive_over_a_bad_network(paths):
     faults = "loss=0.03,duplicate=0.02,corrupt=0.02"
     words = ["--io", str(PLUGIN), "--sizes", "8,3000,1000000", "--seconds", "0.5", "--rounds", "1"]
-    with pair(*words, "--pings", "500", HARP_FAULTS=faults, HARP_PATHS=paths) as (server, client):
+    words += ["--json", "--pings", "500"]
+    with pair(*words, HARP_FAULTS=faults, HARP_PATHS=paths) as (server, client):
         out, err = client.communicate(timeout=100)
         assert client.returncode == 0, err
         assert server.wait(timeout=10) == 0
