@@ -39,6 +39,7 @@ _LOOK_SHARE = 0.02  # of the time, for measuring dense again
 _HOPELESS_TRIES = 3  # executions after which what is hopeless is given up
 _FIRST_BAN = 12 * WINDOW  # executions for which what is forbidden stays so; doubles,
 _LAST_BAN = 1 << 14  # up to here
+_LOSSY_BAN = 3  # so much longer for modes that lose bits, if only they are forbidden
 _KNOWN = 3  # looks after which a measurement counts no more
 _FIRST_PAUSE = 2 * WINDOW  # executions after a look in which times do not count as changed; doubles
 _LAST_PAUSE = 64 * WINDOW  # up to here, where they change all the time
@@ -119,6 +120,8 @@ class Choice:
         self._barred = {mode for mode in self._raw if not lossy_only or not mode.lossless}
         self._barred.discard(DENSE)
         self._rest, self._next_ban = self._next_ban, min(2 * self._next_ban, _LAST_BAN)
+        if lossy_only:  # each further trial loses bits again
+            self._rest *= _LOSSY_BAN
         self._leave(self._barred, why)
 
     def drop_topk(self, why: str) -> None:
