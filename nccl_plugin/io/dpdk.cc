@@ -84,7 +84,7 @@ class Dpdk final : public FrameDevice {
   bool RemoveMemory(void* memory) override { return library_->remove_memory(port_, memory); }
   Way Find(const Endpoint& to, int64_t now, Mac* mac) override;
   void OnOther(const Frame& frame, bool may_send) override;
-  bool Claim(uint16_t, std::string*) override { return true; }  // all frames come here
+  bool Claim(uint16_t, int, std::string*) override { return true; }  // all frames come here
   void Drop(uint16_t) override {}
   int descriptor() const override { return event_; }
 

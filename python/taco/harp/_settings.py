@@ -108,6 +108,12 @@ VARIABLES: tuple[Variable, ...] = (
         _choice("auto", "udp", "afxdp", "dpdk"),
     ),
     Variable(
+        "HARP_HELPER",
+        "/run/harp-helper.sock",
+        "With afxdp: the socket of harp-helper, for processes without privileges.",
+        str,
+    ),
+    Variable(
         "HARP_DPDK_ADDRESS",
         None,
         "With dpdk: 10.9.0.1/24, or 10.9.0.1/24,GATEWAY, of each port, by semicolons.",
