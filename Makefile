@@ -23,8 +23,9 @@ TACO_SOAK_SECONDS ?= 600
 
 # The demo needs no more than the first, and so neither PyTorch nor the time that its headers take.
 demo_artefacts := //tf_ops:libtaco_tf.so
-artefacts := $(demo_artefacts) //torch_ext:libtaco_torch.so //nccl_plugin:libnccl-net-harp.so //nccl_plugin:libharp-dpdk.so
+artefacts := $(demo_artefacts) //torch_ext:libtaco_torch.so //nccl_plugin:libnccl-net-harp.so //nccl_plugin:libharp-dpdk.so //nccl_plugin/tools/harp_helper:harp-helper
 library_files := $(addprefix bazel-bin/,tf_ops/libtaco_tf.so torch_ext/libtaco_torch.so nccl_plugin/libnccl-net-harp.so nccl_plugin/libharp-dpdk.so)
+program_files := bazel-bin/nccl_plugin/tools/harp_helper/harp-helper
 
 .PHONY: help
 help: ## list the targets
@@ -47,7 +48,7 @@ harp-tools:
 
 .PHONY: build
 build: libraries ## the native libraries, into bazel-bin/
-	@ls -l $(library_files)
+	@ls -l $(library_files) $(program_files)
 
 .PHONY: demo-libraries
 demo-libraries:
@@ -91,7 +92,7 @@ bench-harp: harp-tools
 wheel: ## one wheel with every library inside, into dist/
 	@$(setup) build venv-torch venv-dev
 	@$(MAKE) libraries
-	@$(python) tools/build_wheel.py --out dist $(library_files)
+	@$(python) tools/build_wheel.py --out dist $(addprefix --program=,$(program_files)) $(library_files)
 
 .PHONY: lint
 lint: ## formatting, types, and the dependency laws

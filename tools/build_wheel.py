@@ -60,7 +60,18 @@ def of_use(library: pathlib.Path) -> bool:
     return wanted in subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def stage(folder: pathlib.Path, libraries: list[pathlib.Path]) -> None:
+def copy_stripped(file: pathlib.Path, folder: pathlib.Path) -> None:
+    """Copies a library or a program, without what only a linker needs."""
+    folder.mkdir(exist_ok=True)
+    copy = folder / file.name
+    shutil.copyfile(file, copy)
+    subprocess.run(["strip", "--strip-unneeded", copy], check=True)
+    copy.chmod(0o755)
+
+
+def stage(
+    folder: pathlib.Path, libraries: list[pathlib.Path], programs: list[pathlib.Path]
+) -> None:
     """Lays out in `folder` what goes into the wheel."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(
@@ -74,17 +85,20 @@ def stage(folder: pathlib.Path, libraries: list[pathlib.Path]) -> None:
     source = runpy.run_path(str(ROOT / "python" / "taco" / "lightcc" / "cuda" / "_source.py"))
     kernels = folder / "python" / "taco" / "lightcc" / "cuda" / source["INSTALLED"].name
     kernels.write_text(source["assemble"](ROOT))
-    (folder / "python" / "taco" / "lib").mkdir()
     for library in libraries:
-        copy = folder / "python" / "taco" / "lib" / library.name
-        shutil.copyfile(library, copy)
-        subprocess.run(["strip", "--strip-unneeded", copy], check=True)
-        copy.chmod(0o755)
+        copy_stripped(library, folder / "python" / "taco" / "lib")
+    for program in programs:
+        copy_stripped(program, folder / "bin")
 
 
-def build(libraries: list[pathlib.Path], out: pathlib.Path, work: pathlib.Path) -> pathlib.Path:
+def build(
+    libraries: list[pathlib.Path],
+    programs: list[pathlib.Path],
+    out: pathlib.Path,
+    work: pathlib.Path,
+) -> pathlib.Path:
     """Builds the wheel in `work`, and returns its path in `out`."""
-    stage(work, libraries)
+    stage(work, libraries, programs)
     os.chdir(work)
     with warnings.catch_warnings():
         # It warns people who run a setup.py by hand.
@@ -92,6 +106,8 @@ def build(libraries: list[pathlib.Path], out: pathlib.Path, work: pathlib.Path) 
         setuptools.setup(
             distclass=NativeDistribution,
             cmdclass={"bdist_wheel": AnyPythonWheel},
+            # Where pip puts the `taco` command, too.
+            data_files=[("bin", [f"bin/{program.name}" for program in programs])],
             script_args=["--quiet", "bdist_wheel", "--dist-dir=untagged"],
         )
     (untagged,) = (work / "untagged").glob("*.whl")
@@ -118,6 +134,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("libraries", nargs="+", type=pathlib.Path, help="the .so files inside")
     parser.add_argument(
+        "--program",
+        action="append",
+        default=[],
+        type=pathlib.Path,
+        help="an executable that goes beside the `taco` command",
+    )
+    parser.add_argument(
         "--out", type=pathlib.Path, default=ROOT / "dist", help="folder of the wheel"
     )
     args = parser.parse_args()
@@ -127,7 +150,8 @@ def main() -> None:
             libraries.append(library.resolve())
         else:
             print(f"{library.name} is left out: it was built without DPDK", file=sys.stderr)
-    print(build(libraries, args.out.resolve(), ROOT / "build" / "stage"))
+    programs = [program.resolve() for program in args.program]
+    print(build(libraries, programs, args.out.resolve(), ROOT / "build" / "stage"))
 
 
 if __name__ == "__main__":

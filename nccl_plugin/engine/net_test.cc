@@ -185,10 +185,10 @@ class Mapping {
 
 TEST(Net, ASenderWhoseMemoryIsTakenBackReadsItNoMore) {
   for (int turn = 0; turn < 20; ++turn) {
-    Pair pair(&StartedNet());
     auto memory = std::make_unique<Mapping>(8 << 20);
-    RegisteredMemory* registered = pair.net->Register(pair.sender, memory->bytes(), memory->size());
     std::vector<uint8_t> into(memory->size());
+    Pair pair(&StartedNet());
+    RegisteredMemory* registered = pair.net->Register(pair.sender, memory->bytes(), memory->size());
     const Receiver::Buffer buffer{into.data(), into.size(), 0};
     ASSERT_NE(Begun([&] { return pair.receiver->Post(&buffer, 1); }), nullptr);
     Request* send = Begun([&] { return pair.sender->Send(memory->bytes(), memory->size(), 0); });
@@ -207,6 +207,7 @@ TEST(Net, ASenderWhoseMemoryIsTakenBackReadsItNoMore) {
 }
 
 TEST(Net, AReceiverWhoseMemoryIsTakenBackWritesItNoMore) {
+  const std::vector<uint8_t> bytes(1 << 20, 7);  // sent until the pair is closed
   Pair pair(&StartedNet());
   auto memory = std::make_unique<Mapping>(1 << 20);
   RegisteredMemory* registered = pair.net->Register(pair.receiver, memory->bytes(), memory->size());
@@ -214,15 +215,14 @@ TEST(Net, AReceiverWhoseMemoryIsTakenBackWritesItNoMore) {
   ASSERT_NE(Begun([&] { return pair.receiver->Post(&buffer, 1); }), nullptr);
   EXPECT_TRUE(pair.net->Deregister(registered));
   memory.reset();
-  const std::vector<uint8_t> bytes(1 << 20, 7);
   ASSERT_NE(Begun([&] { return pair.sender->Send(bytes.data(), bytes.size(), 0); }), nullptr);
   usleep(50'000);
   EXPECT_EQ(pair.receiver->state(), Connection::State::kFailed);
 }
 
 TEST(Net, MemoryWithoutMessagesUnderWayIsTakenBackUnnoticed) {
-  Pair pair(&StartedNet());
   std::vector<uint8_t> bytes(1000, 7), into(1000), other(1000);
+  Pair pair(&StartedNet());
   RegisteredMemory* registered = pair.net->Register(pair.sender, bytes.data(), bytes.size());
   RegisteredMemory* unused = pair.net->Register(pair.sender, other.data(), other.size());
   const Receiver::Buffer buffer{into.data(), into.size(), 0};

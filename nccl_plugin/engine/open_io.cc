@@ -44,7 +44,8 @@ std::unique_ptr<PacketIo> OpenIo(const std::vector<const Interface*>& interfaces
       parts.push_back(
           OpenDpdk(*each->dpdk, options.paths, static_cast<uint16_t>(settings.dpdk_mtu), error));
     } else {
-      parts.push_back(each->io == "afxdp" ? OpenAfxdp(options, error) : OpenUdp(options, error));
+      parts.push_back(each->io == "afxdp" ? OpenAfxdp(options, settings.helper, error)
+                                          : OpenUdp(options, error));
     }
     if (parts.back() == nullptr) return nullptr;
   }

@@ -87,6 +87,7 @@ Settings ReadSettings(const char* (*get)(const char* name)) {
   }
   if (const char* faults = get("HARP_FAULTS"); faults != nullptr) settings.faults = faults;
   if (const char* stats = get("HARP_STATS"); stats != nullptr) settings.stats = stats;
+  if (const char* path = get("HARP_HELPER"); path != nullptr && *path != 0) settings.helper = path;
   if (const char* args = get("HARP_DPDK_ARGS"); args != nullptr) settings.dpdk_args = args;
   if (const char* place = get("HARP_DPDK_ADDRESS"); place != nullptr) settings.dpdk_address = place;
   std::vector<std::string>* problems = &settings.problems;
@@ -122,6 +123,7 @@ std::string Settings::ToText() const {
        << " HARP_SOCKET_BYTES=" << socket_bytes << " HARP_STATS=" << stats
        << " HARP_STATS_SECONDS=" << stats_seconds;
   if (key || !key_problem.empty()) text << " HARP_KEY=" << (key ? "set" : "unusable");
+  if (io == "afxdp") text << " HARP_HELPER=" << helper;
   if (io == "dpdk") {
     text << " HARP_DPDK_ARGS=" << dpdk_args << " HARP_DPDK_ADDRESS=" << dpdk_address
          << " HARP_DPDK_MTU=" << dpdk_mtu << " HARP_DPDK_ZERO_COPY=" << dpdk_zero_copy;

@@ -13,8 +13,9 @@ namespace taco {
 namespace harp {
 
 struct Settings {
-  std::string io = "auto";           // HARP_IO: auto (which is udp), udp, afxdp or dpdk
-  std::string dpdk_args;             // HARP_DPDK_ARGS: of DPDK's EAL, by spaces
+  std::string io = "auto";                       // HARP_IO: auto (which is udp), udp, afxdp or dpdk
+  std::string helper = "/run/harp-helper.sock";  // HARP_HELPER: of a process that opens AF_XDP
+  std::string dpdk_args;                         // HARP_DPDK_ARGS: of DPDK's EAL, by spaces
   std::string dpdk_address;          // HARP_DPDK_ADDRESS: 10.9.0.1/24 or 10.9.0.1/24,GATEWAY of
                                      // each port of DPDK, by semicolons
   int dpdk_mtu = 0;                  // HARP_DPDK_MTU: of these ports; 0: their own

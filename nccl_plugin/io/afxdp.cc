@@ -17,21 +17,21 @@
 #include "nccl_plugin/io/port.h"
 #include "nccl_plugin/io/port_io.h"
 #include "nccl_plugin/io/socket_address.h"
+#include "nccl_plugin/io/xdp_helper.h"
 #include "nccl_plugin/io/xdp_program.h"
+#include "nccl_plugin/io/xdp_queues.h"
 #include "nccl_plugin/io/xdp_socket.h"
 
 namespace taco {
 namespace harp {
 namespace {
 
-constexpr uint32_t kFrames = 8192, kLeastFrames = 1024, kSendFrames = 2048;
-constexpr uint32_t kMaxQueues = 64;
-
 // All queues of an interface. A handle is a queue and a place in its memory.
 class Afxdp final : public FrameDevice {
  public:
+  // `helper`: the path of harp-helper's socket, for want of privileges.
   static std::unique_ptr<Afxdp> Open(const Endpoint& address, const std::string& name,
-                                     std::string* error);
+                                     const std::string& helper, std::string* error);
   ~Afxdp() override {
     if (epoll_ >= 0) close(epoll_);
   }
@@ -46,12 +46,16 @@ class Afxdp final : public FrameDevice {
   Way Find(const Endpoint& to, int64_t now, Mac* mac) override {
     return neighbours_.Find(to, now, mac);
   }
-  bool Claim(uint16_t port, std::string* error) override {
+  bool Claim(uint16_t port, int socket, std::string* error) override {
+    if (helper_ != nullptr) return helper_->Claim(socket, error);
     Endpoint endpoint = facts_.address;
     endpoint.port = port;
     return program_->Claim(endpoint, error);
   }
-  void Drop(uint16_t port) override { program_->Drop(port); }
+  void Drop(uint16_t port) override {
+    if (helper_ != nullptr) return helper_->Drop(port);
+    program_->Drop(port);
+  }
   int descriptor() const override { return epoll_; }
 
  private:
@@ -59,25 +63,18 @@ class Afxdp final : public FrameDevice {
 
   explicit Afxdp(int interface) : neighbours_(interface) {}
   bool OpenQueues(int interface, const std::string& name, std::string* error);
+  bool OpenByHelper(const std::string& helper, int interface, const std::string& name,
+                    std::string* error);
+  bool generic() const { return helper_ != nullptr ? helper_->generic() : program_->generic(); }
 
   Facts facts_;
   Neighbours neighbours_;
   std::unique_ptr<XdpProgram> program_;  // its tables hold the sockets
+  std::unique_ptr<XdpHelper> helper_;    // in its place: who has them
   std::vector<std::unique_ptr<XdpSocket>> sockets_;
   size_t next_ = 0;  // to look at
   int epoll_ = -1;
 };
-
-// How many queues it receives by.
-uint32_t CountQueues(const std::string& name) {
-  uint32_t count = 0;
-  while (count < kMaxQueues &&
-         access(("/sys/class/net/" + name + "/queues/rx-" + std::to_string(count)).c_str(), F_OK) ==
-             0) {
-    ++count;
-  }
-  return std::max(count, 1u);  // where /sys is another namespace's
-}
 
 bool ReadMac(const std::string& name, Mac* mac, std::string* error) {
   const int any = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
@@ -94,32 +91,36 @@ bool ReadMac(const std::string& name, Mac* mac, std::string* error) {
 }
 
 bool Afxdp::OpenQueues(int interface, const std::string& name, std::string* error) {
-  const uint32_t queues = CountQueues(name);
-  XdpSocket::Options options;
-  options.interface = interface;
-  options.name = name;
-  options.send_frames = kSendFrames;
-  options.receive_frames = kFrames;
-  while (options.receive_frames > kLeastFrames && options.receive_frames * queues > 2 * kFrames) {
-    options.receive_frames /= 2;
-  }
-  options.copies = program_->generic();
-  for (options.queue = 0; options.queue < queues; ++options.queue) {
-    std::unique_ptr<XdpSocket> socket = XdpSocket::Open(options, error);
+  program_ = XdpProgram::Attach(interface, name, error);
+  if (program_ == nullptr) return false;
+  for (const XdpSocket::Options& each : XdpQueuesOf(interface, name, program_->generic())) {
+    std::unique_ptr<XdpSocket> socket = XdpSocket::Open(each, error);
     if (socket == nullptr) return false;
-    if (!program_->SetSocket(options.queue, socket->descriptor(), error)) return false;
-    epoll_event event = {};
-    event.events = EPOLLIN;
-    epoll_ctl(epoll_, EPOLL_CTL_ADD, socket->descriptor(), &event);
+    if (!program_->SetSocket(each.queue, socket->descriptor(), error)) return false;
+    facts_.frames += each.receive_frames;
     sockets_.push_back(std::move(socket));
-    options.send_frames = 64;
   }
-  facts_.frames = size_t{options.receive_frames} * queues;
+  return true;
+}
+
+bool Afxdp::OpenByHelper(const std::string& helper, int interface, const std::string& name,
+                         std::string* error) {
+  sockets_.clear();
+  program_.reset();
+  std::string why;
+  helper_ = XdpHelper::Open(helper, interface, name, &why);
+  if (helper_ == nullptr) {
+    *error += ". Without these: " + why;
+    return false;
+  }
+  sockets_ = helper_->TakeSockets();
+  facts_.frames = helper_->receive_frames();
+  facts_.notes += "AF_XDP was opened by harp-helper. ";
   return true;
 }
 
 std::unique_ptr<Afxdp> Afxdp::Open(const Endpoint& address, const std::string& name,
-                                   std::string* error) {
+                                   const std::string& helper, std::string* error) {
   const auto interface = static_cast<int>(if_nametoindex(name.c_str()));
   const std::optional<size_t> mtu = InterfaceMtu(name);
   if (interface == 0 || !mtu) {
@@ -132,8 +133,15 @@ std::unique_ptr<Afxdp> Afxdp::Open(const Endpoint& address, const std::string& n
   facts.address.port = 0;
   if (!ReadMac(name, &facts.mac, error)) return nullptr;
   made->epoll_ = epoll_create1(EPOLL_CLOEXEC);
-  made->program_ = XdpProgram::Attach(interface, name, error);
-  if (made->program_ == nullptr || !made->OpenQueues(interface, name, error)) return nullptr;
+  if (!made->OpenQueues(interface, name, error) &&
+      (helper.empty() || !made->OpenByHelper(helper, interface, name, error))) {
+    return nullptr;
+  }
+  for (const auto& socket : made->sockets_) {
+    epoll_event event = {};
+    event.events = EPOLLIN;
+    epoll_ctl(made->epoll_, EPOLL_CTL_ADD, socket->descriptor(), &event);
+  }
   facts.max_ip = std::min(*mtu, XdpSocket::kMaxFrame - kEthernetBytes);
   if (facts.max_ip < *mtu) {
     facts.notes += "AF_XDP's frames are pages: packets have " + std::to_string(facts.max_ip) +
@@ -142,7 +150,7 @@ std::unique_ptr<Afxdp> Afxdp::Open(const Endpoint& address, const std::string& n
   const bool zero_copy = made->sockets_[0]->zero_copy();
   if (!zero_copy) {
     facts.notes += std::string("AF_XDP copies packets") +
-                   (made->program_->generic() ? " in the kernel's generic way" : "") +
+                   (made->generic() ? " in the kernel's generic way" : "") +
                    ", as the driver has no zero-copy. ";
   }
   facts.kernel_copies_received = zero_copy ? 0 : 1;
@@ -178,17 +186,20 @@ void Afxdp::GiveBack(const uint64_t* handles, size_t count) {
 
 }  // namespace
 
-std::unique_ptr<PacketIo> OpenAfxdp(const UdpOptions& options, std::string* error) {
+std::unique_ptr<PacketIo> OpenAfxdp(UdpOptions options, const std::string& helper,
+                                    std::string* error) {
   PortIoOptions port_options;
   port_options.paths = options.paths;
+  options.sockets = &port_options.sockets;
   port_options.kernel = OpenUdp(options, error);
   if (port_options.kernel == nullptr) return nullptr;
   const Endpoint local = port_options.kernel->local(0);
   const std::string name = options.interface.empty() ? FindInterface(local) : options.interface;
   Endpoint address = local;
   address.port = 0;
-  std::shared_ptr<Port> port = SharedPort("afxdp " + name + " " + ToText(address),
-                                          [&] { return Afxdp::Open(address, name, error); });
+  std::shared_ptr<Port> port = SharedPort("afxdp " + name + " " + ToText(address), [&] {
+    return Afxdp::Open(address, name, helper, error);
+  });
   if (port == nullptr) return nullptr;
   return OpenPortIo(std::move(port), std::move(port_options), error);
 }

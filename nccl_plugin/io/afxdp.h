@@ -15,9 +15,11 @@ namespace taco {
 namespace harp {
 
 // As OpenUdp, over one interface (`others` is empty). The first one of a process for an interface
-// takes its queues, for which it needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF; the last one to go
-// gives them back. One process an interface.
-std::unique_ptr<PacketIo> OpenAfxdp(const UdpOptions& options, std::string* error);
+// takes its queues, for which it needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_BPF, or harp-helper at
+// the socket `helper` (empty: there is none); the last one to go gives them back. One process an
+// interface.
+std::unique_ptr<PacketIo> OpenAfxdp(UdpOptions options, const std::string& helper,
+                                    std::string* error);
 
 }  // namespace harp
 }  // namespace taco

@@ -1,7 +1,6 @@
 #include "nccl_plugin/io/arp.h"
 
 #include <algorithm>
-#include <cstring>
 
 namespace taco {
 namespace harp {
@@ -49,44 +48,6 @@ void WriteArp(const ArpPacket& packet, uint8_t* frame) {
   std::copy(packet.from.begin(), packet.from.end(), arp + 14);
   std::copy(packet.to_mac.begin(), packet.to_mac.end(), arp + 18);
   std::copy(packet.to.begin(), packet.to.end(), arp + 24);
-}
-
-uint64_t ArpTable::KeyOf(const Ipv4& address) {
-  uint32_t number;
-  std::memcpy(&number, address.data(), sizeof(number));
-  return uint64_t{1} << 32 | number;
-}
-
-bool ArpTable::Learn(const Ipv4& address, const Mac& mac) {
-  const uint64_t key = KeyOf(address);
-  uint64_t word = 0;
-  std::memcpy(&word, mac.data(), mac.size());
-  const size_t first = key * 0x9e3779b97f4a7c15u >> 54;
-  static_assert(kSlots == 1 << 10, "the hash has ten bits");
-  for (size_t turn = 0; turn < kSlots; ++turn) {
-    Slot& slot = slots_[(first + turn) % kSlots];
-    const uint64_t there = slot.key.load(std::memory_order_relaxed);
-    if (there != key && there != 0) continue;
-    slot.mac.store(word, std::memory_order_relaxed);
-    slot.key.store(key, std::memory_order_release);
-    return true;
-  }
-  return false;
-}
-
-bool ArpTable::Find(const Ipv4& address, Mac* mac) const {
-  const uint64_t key = KeyOf(address);
-  const size_t first = key * 0x9e3779b97f4a7c15u >> 54;
-  for (size_t turn = 0; turn < kSlots; ++turn) {
-    const Slot& slot = slots_[(first + turn) % kSlots];
-    const uint64_t there = slot.key.load(std::memory_order_acquire);
-    if (there == 0) return false;
-    if (there != key) continue;
-    const uint64_t word = slot.mac.load(std::memory_order_relaxed);
-    std::memcpy(mac->data(), &word, mac->size());
-    return true;
-  }
-  return false;
 }
 
 }  // namespace harp

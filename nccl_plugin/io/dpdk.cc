@@ -12,6 +12,8 @@
 
 #include "nccl_plugin/io/arp.h"
 #include "nccl_plugin/io/dpdk_library.h"
+#include "nccl_plugin/io/heard.h"
+#include "nccl_plugin/io/nd.h"
 #include "nccl_plugin/io/port.h"
 #include "nccl_plugin/io/port_io.h"
 
@@ -24,13 +26,14 @@ constexpr int kLeastMtu = 1280;                // as udp's
 constexpr int64_t kAskAgain = 10'000'000;      // a neighbour that has not answered
 constexpr int64_t kHeardFor = 30'000'000'000;  // after which one is asked again
 
-Ipv4 Ipv4Of(const Endpoint& endpoint) {
-  Ipv4 address;
-  std::copy_n(endpoint.address.begin(), address.size(), address.begin());
-  return address;
-}
+using Address = HeardTable::Address;
 
-bool SameNetwork(const Ipv4& one, const Ipv4& other, int prefix) {
+Ipv4 Ipv4Of(const Address& address) { return {address[0], address[1], address[2], address[3]}; }
+Address AddressOf(const Ipv4& ipv4) { return {ipv4[0], ipv4[1], ipv4[2], ipv4[3]}; }
+
+int Bits(Family family) { return family == Family::kIpv4 ? 32 : 128; }
+
+bool SameNetwork(const Address& one, const Address& other, int prefix) {
   for (int bit = 0; bit < prefix; ++bit) {
     if (((one[bit / 8] ^ other[bit / 8]) >> (7 - bit % 8) & 1) != 0) return false;
   }
@@ -44,9 +47,10 @@ class Dpdk final : public FrameDevice {
       : library_(library),
         port_(port),
         event_(event),
-        mine_(Ipv4Of(address.address)),
+        family_(address.address.family),
+        mine_(address.address.address),
         prefix_(address.prefix),
-        gateway_(Ipv4Of(address.gateway)) {
+        gateway_(address.gateway) {
     facts_.address = address.address;
     std::copy(std::begin(facts.mac), std::end(facts.mac), facts_.mac.begin());
     facts_.max_ip = facts.mtu;
@@ -84,44 +88,54 @@ class Dpdk final : public FrameDevice {
   bool RemoveMemory(void* memory) override { return library_->remove_memory(port_, memory); }
   Way Find(const Endpoint& to, int64_t now, Mac* mac) override;
   void OnOther(const Frame& frame, bool may_send) override;
-  bool Claim(uint16_t, std::string*) override { return true; }  // all frames come here
+  bool Claim(uint16_t, int, std::string*) override { return true; }  // all frames come here
   void Drop(uint16_t) override {}
   int descriptor() const override { return event_; }
 
  private:
-  void Say(bool reply, const Mac& to_mac, const Ipv4& to);
+  // Asks for an address, or answers to one: by ARP or by neighbour discovery.
+  void Say(bool answer, const Mac& to_mac, const Address& to);
+  void OnArp(const Frame& frame, bool may_send);
+  void OnNd(const Frame& frame, bool may_send);
 
   const DpdkLibrary* const library_;
   void* const port_;
   const int event_;  // always readable: nobody can sleep until a port of DPDK has something
-  const Ipv4 mine_;
+  const Family family_;
+  const Address mine_;
   const int prefix_;
-  const Ipv4 gateway_;  // 0.0.0.0: none
+  const Endpoint gateway_;  // of no family: none
   Facts facts_;
   DpdkCopies copies_sent_ = {};
-  ArpTable heard_;
+  HeardTable heard_;
   // Of who sends.
-  Ipv4 asked_ = {};
+  Address asked_ = {};
   int64_t asked_at_ = 0;
   int64_t asked_again_ = 0;
 };
 
-void Dpdk::Say(bool reply, const Mac& to_mac, const Ipv4& to) {
-  uint8_t frame[60] = {};  // the least that Ethernet carries
-  WriteArp({reply, facts_.mac, mine_, to_mac, to}, frame);
+void Dpdk::Say(bool answer, const Mac& to_mac, const Address& to) {
+  constexpr size_t kLeast = 60;  // that Ethernet carries
+  uint8_t frame[std::max(kLeast, kNdFrameBytes)] = {};
   Pieces pieces;
   pieces.header = frame;
-  pieces.header_bytes = sizeof(frame);
+  if (family_ == Family::kIpv4) {
+    WriteArp({answer, facts_.mac, Ipv4Of(mine_), to_mac, Ipv4Of(to)}, frame);
+    pieces.header_bytes = kLeast;
+  } else {
+    WriteNd({answer, facts_.mac, mine_, to_mac, to, answer ? mine_ : to}, frame);
+    pieces.header_bytes = kNdFrameBytes;
+  }
   uint64_t copied = 0;  // it is no packet
   library_->send(port_, &pieces, 1, &copied);
 }
 
 FrameDevice::Way Dpdk::Find(const Endpoint& to, int64_t now, Mac* mac) {
-  Ipv4 hop = Ipv4Of(to);
+  Address hop = to.address;
   if (hop == mine_) return Way::kLocal;
   if (!SameNetwork(hop, mine_, prefix_)) {
-    if (gateway_ == Ipv4()) return Way::kUnknown;
-    hop = gateway_;
+    if (gateway_.family == Family::kNone) return Way::kUnknown;
+    hop = gateway_.address;
   }
   const bool known = heard_.Find(hop, mac);
   const bool due =
@@ -139,13 +153,34 @@ FrameDevice::Way Dpdk::Find(const Endpoint& to, int64_t now, Mac* mac) {
 }
 
 void Dpdk::OnOther(const Frame& frame, bool may_send) {
+  family_ == Family::kIpv4 ? OnArp(frame, may_send) : OnNd(frame, may_send);
+}
+
+void Dpdk::OnArp(const Frame& frame, bool may_send) {
   ArpPacket arp;
-  if (!ParseArp(frame.bytes, frame.size, &arp) || arp.to != mine_ || arp.from == mine_ ||
-      !SameNetwork(arp.from, mine_, prefix_)) {
+  if (!ParseArp(frame.bytes, frame.size, &arp)) return;
+  const Address from = AddressOf(arp.from);
+  if (AddressOf(arp.to) != mine_ || from == mine_ || !SameNetwork(from, mine_, prefix_)) return;
+  heard_.Learn(from, arp.from_mac);
+  if (!arp.reply && may_send) Say(true, arp.from_mac, from);
+}
+
+void Dpdk::OnNd(const Frame& frame, bool may_send) {
+  NdPacket nd;
+  if (!ParseNd(frame.bytes, frame.size, &nd) || nd.from == mine_) return;
+  if (nd.answer) {
+    const bool asked = nd.to == mine_ && nd.target != mine_;
+    if (asked && SameNetwork(nd.target, mine_, prefix_)) heard_.Learn(nd.target, nd.from_mac);
     return;
   }
-  heard_.Learn(arp.from, arp.from_mac);
-  if (!arp.reply && may_send) Say(true, arp.from_mac, arp.from);
+  if (nd.target != mine_) return;
+  if (nd.from == Ipv6()) {  // it wants to have this address: all are told whose it is
+    if (may_send) Say(true, GroupMac(kAllNodes), kAllNodes);
+    return;
+  }
+  // One of the link's own addresses (fe80::) may ask, too, and is answered alone.
+  if (SameNetwork(nd.from, mine_, prefix_)) heard_.Learn(nd.from, nd.from_mac);
+  if (may_send) Say(true, nd.from_mac, nd.from);
 }
 
 // The library beside the plugin, or where the system finds it. Null and a reason.
@@ -191,26 +226,31 @@ const DpdkLibrary* LoadLibrary(std::string* error) {
   return library;
 }
 
+// An address alone: neither a port nor a scope, which belongs to an interface of the kernel.
+std::optional<Endpoint> ParseAlone(const std::string& text) {
+  const std::optional<Endpoint> read = ParseEndpoint(text);
+  if (!read || read->port != 0 || read->scope != 0 || read->IsWildcard()) return std::nullopt;
+  if (read->family == Family::kIpv6 && read->address[0] == 0xff) return std::nullopt;
+  return read;
+}
+
 std::optional<DpdkAddress> ParseOne(const std::string& text) {
   const size_t slash = text.find('/');
   const size_t comma = text.find(',');
   if (slash == std::string::npos || slash > comma) return std::nullopt;
-  const std::optional<Endpoint> address = ParseEndpoint(text.substr(0, slash));
+  const std::optional<Endpoint> address = ParseAlone(text.substr(0, slash));
   const std::string prefix = text.substr(slash + 1, comma - slash - 1);
-  const bool digits = !prefix.empty() && prefix.size() <= 2 &&
+  const bool digits = !prefix.empty() && prefix.size() <= 3 &&
                       prefix.find_first_not_of("0123456789") == std::string::npos;
+  if (!address || !digits) return std::nullopt;
   DpdkAddress read;
-  if (!address || address->family != Family::kIpv4 || address->port != 0 || address->IsWildcard() ||
-      !digits) {
-    return std::nullopt;
-  }
   read.address = *address;
   read.prefix = std::stoi(prefix);
-  if (read.prefix > 32) return std::nullopt;
+  if (read.prefix > Bits(address->family)) return std::nullopt;
   if (comma != std::string::npos) {
-    const std::optional<Endpoint> gateway = ParseEndpoint(text.substr(comma + 1));
-    if (!gateway || gateway->family != Family::kIpv4 || gateway->port != 0 ||
-        !SameNetwork(Ipv4Of(*gateway), Ipv4Of(*address), read.prefix)) {
+    const std::optional<Endpoint> gateway = ParseAlone(text.substr(comma + 1));
+    if (!gateway || gateway->family != address->family ||
+        !SameNetwork(gateway->address, address->address, read.prefix)) {
       return std::nullopt;
     }
     read.gateway = *gateway;
@@ -228,8 +268,8 @@ std::optional<std::vector<DpdkAddress>> ParseDpdkAddresses(const std::string& te
     const std::optional<DpdkAddress> one = ParseOne(part);
     if (!one) {
       *error = "'" + part +
-               "' is no IPv4 address with the length of its network, such as "
-               "10.9.0.1/24, or 10.9.0.1/24,10.9.0.254 with a gateway";
+               "' is no address with the length of its network, such as 10.9.0.1/24 or fd09::1/64, "
+               "or 10.9.0.1/24,10.9.0.254 with a gateway";
       return std::nullopt;
     }
     all.push_back(*one);

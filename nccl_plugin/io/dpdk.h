@@ -1,7 +1,7 @@
 // The kind of PacketIo over any port of DPDK: PCI interfaces that the kernel has given up, or memif
 // and other virtual ones. DPDK is in a library of its own (dpdk_library.h), opened when this kind
-// is asked for. Such a port has no kernel behind it: its address is a setting, ARP is answered
-// here.
+// is asked for. Such a port has no kernel behind it: its address is a setting, ARP, or
+// neighbour discovery for IPv6, is done here.
 #ifndef NCCL_PLUGIN_IO_DPDK_H_
 #define NCCL_PLUGIN_IO_DPDK_H_
 
@@ -17,16 +17,16 @@
 namespace taco {
 namespace harp {
 
-// Where a port is: 10.9.0.1 of a network whose other hosts it reaches itself, and who reaches
-// others.
+// Where a port is: 10.9.0.1, or fd09::1, of a network whose other hosts it reaches itself, and who
+// reaches others.
 struct DpdkAddress {
   Endpoint address;
   int prefix = 0;
   Endpoint gateway;  // of no family: none
 };
 
-// Reads "10.9.0.1/24" or "10.9.0.1/24,10.9.0.254" for each port, by semicolons. Nothing: `error`
-// says why.
+// Reads "10.9.0.1/24", "fd09::1/64" or "10.9.0.1/24,10.9.0.254" for each port, by semicolons.
+// Nothing: `error` says why.
 std::optional<std::vector<DpdkAddress>> ParseDpdkAddresses(const std::string& text,
                                                            std::string* error);
 

@@ -82,8 +82,9 @@ class FrameDevice {
   virtual void* AddMemory(const void*, size_t) { return nullptr; }
   virtual bool RemoveMemory(void*) { return true; }
 
-  // Setting up: from now on frames to this UDP port are to come here, or no longer.
-  virtual bool Claim(uint16_t port, std::string* error) = 0;
+  // Setting up: from now on frames to this UDP port are to come here, or no longer. `socket`: the
+  // kernel's that has the port; -1: there is none.
+  virtual bool Claim(uint16_t port, int socket, std::string* error) = 0;
   virtual void Drop(uint16_t port) = 0;
 
   // As PacketIo::descriptor.

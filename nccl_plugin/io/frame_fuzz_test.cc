@@ -6,6 +6,7 @@
 
 #include "nccl_plugin/io/arp.h"
 #include "nccl_plugin/io/frame.h"
+#include "nccl_plugin/io/nd.h"
 
 namespace {
 
@@ -40,6 +41,20 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       ArpPacket same;
       Demand(ParseArp(again, sizeof(again), &same));
       Demand(same.from == arp.from && same.to == arp.to && same.from_mac == arp.from_mac);
+    }
+    if (turn == 2 && size >= kNdFrameBytes) {  // what leads on there: a right checksum, and options
+      WriteNd({data[0] % 2 == 0, {2, 1, 1, 1, 1, 1}, {0xfd, 1}, {2}, {0xfd, 2}, {0xfd, 3}},
+              frame.get());
+      frame[kEthernetBytes + 40 + 25] = data[1];
+      const uint16_t before = Load16(frame.get() + kEthernetBytes + 42);
+      const auto less = static_cast<uint16_t>(before - data[1] + 1);
+      Store16(before < data[1] ? static_cast<uint16_t>(less - 1) : less,
+              frame.get() + kEthernetBytes + 42);
+    }
+    NdPacket nd;
+    if (ParseNd(frame.get(), size, &nd)) {
+      Demand(size >= kEthernetBytes + 64 && nd.target != Ipv6() && nd.from[0] != 0xff);
+      Demand(nd.from == Ipv6() || nd.from_mac != Mac());
     }
   }
   return 0;

@@ -73,7 +73,8 @@ std::vector<uint16_t> Port::Choose(size_t count) {
   return chosen;
 }
 
-bool Port::Add(Inbox* inbox, const std::vector<uint16_t>& udp_ports, std::string* error) {
+bool Port::Add(Inbox* inbox, const std::vector<uint16_t>& udp_ports,
+               const std::vector<int>& sockets, std::string* error) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto free = std::find(owners_.begin(), owners_.end(), nullptr);
   if (free == owners_.end()) {
@@ -88,7 +89,7 @@ bool Port::Add(Inbox* inbox, const std::vector<uint16_t>& udp_ports, std::string
     return false;
   }
   for (size_t path = 0; path < udp_ports.size(); ++path) {
-    if (device_->Claim(udp_ports[path], error)) continue;
+    if (device_->Claim(udp_ports[path], sockets.empty() ? -1 : sockets[path], error)) continue;
     while (path-- != 0) device_->Drop(udp_ports[path]);
     return false;
   }

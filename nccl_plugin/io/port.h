@@ -86,7 +86,9 @@ class Port {
   int descriptor() const { return device_->descriptor(); }
 
   // Frames to these UDP ports go to the inbox; the i-th is its path i. They must be free.
-  bool Add(Inbox* inbox, const std::vector<uint16_t>& udp_ports, std::string* error);
+  // `sockets`: those of the kernel that have them; empty: there are none.
+  bool Add(Inbox* inbox, const std::vector<uint16_t>& udp_ports, const std::vector<int>& sockets,
+           std::string* error);
   // From its return on nobody touches the inbox.
   void Remove(Inbox* inbox, const std::vector<uint16_t>& udp_ports);
   // Some that are not in use.

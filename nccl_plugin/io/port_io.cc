@@ -84,7 +84,9 @@ class PortIo final : public PacketIo {
   ~PortIo() override {
     if (added_) port_->Remove(&inbox_, udp_ports_);
   }
-  bool Begin(std::string* error) { return added_ = port_->Add(&inbox_, udp_ports_, error); }
+  bool Begin(const std::vector<int>& sockets, std::string* error) {
+    return added_ = port_->Add(&inbox_, udp_ports_, sockets, error);
+  }
 
   size_t Send(const Outgoing* packets, size_t count) override;
   std::unique_ptr<Memory> Register(const void* bytes, size_t size) override {
@@ -304,7 +306,7 @@ std::unique_ptr<PacketIo> OpenPortIo(std::shared_ptr<Port> port, PortIoOptions o
   }
   auto io =
       std::make_unique<PortIo>(std::move(port), std::move(udp_ports), std::move(options.kernel));
-  if (!io->Begin(error)) return nullptr;
+  if (!io->Begin(options.sockets, error)) return nullptr;
   return io;
 }
 

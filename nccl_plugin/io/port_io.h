@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "nccl_plugin/io/packet_io.h"
 #include "nccl_plugin/io/port.h"
@@ -18,6 +19,7 @@ struct PortIoOptions {
   // where the interface itself knows no way (yet), and those that come another way than as frames.
   // Null: there is no kernel.
   std::unique_ptr<PacketIo> kernel;
+  std::vector<int> sockets;  // its own, one a path; empty where there is none
 };
 
 // Null: `error` is a sentence that names the cause and the remedy.

@@ -96,7 +96,7 @@ class DeviceForTest : public FrameDevice {
     *mac = {2, 0, 0, 0, 0, to.address[3]};
     return Way::kFrames;
   }
-  bool Claim(uint16_t port, std::string* error) override {
+  bool Claim(uint16_t port, int, std::string* error) override {
     if (port == refused) *error = "it is refused";
     return port != refused && claimed.insert(port).second;
   }

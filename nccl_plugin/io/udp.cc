@@ -229,6 +229,7 @@ std::unique_ptr<PacketIo> OpenUdp(const UdpOptions& options, std::string* error)
     local.port = static_cast<uint16_t>(options.port == 0 ? 0 : options.port + path);
     if (!OpenPath(options, local, &opened, error)) return nullptr;
   }
+  if (options.sockets != nullptr) *options.sockets = opened.sockets.all();
   return std::make_unique<Udp>(std::move(opened), options.send_segmentation);
 }
 

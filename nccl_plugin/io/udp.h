@@ -31,6 +31,8 @@ struct UdpOptions {
   std::vector<UdpPlace> others;      // further interfaces: path i is of the (i modulo all)th
   bool send_segmentation = true;     // GSO: false only to measure, or where an interface is broken
   bool receive_segmentation = true;  // GRO
+  // Gets the socket of each path, which the object keeps. Null: nobody wants them.
+  std::vector<int>* sockets = nullptr;
 };
 
 // Null: `error` is a sentence that names the cause and the remedy.

@@ -36,6 +36,8 @@ class XdpProgram {
   void Drop(uint16_t port);
 
   bool generic() const { return generic_; }
+  // What keeps it attached, whoever has it.
+  int link() const { return link_; }
 
  private:
   XdpProgram() = default;

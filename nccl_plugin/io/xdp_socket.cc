@@ -1,5 +1,6 @@
 #include "nccl_plugin/io/xdp_socket.h"
 
+#include <fcntl.h>
 #include <linux/if_xdp.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -8,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 namespace taco {
 namespace harp {
@@ -65,22 +67,63 @@ bool BindPatiently(int socket, const sockaddr_xdp& address) {
 
 std::unique_ptr<XdpSocket> XdpSocket::Open(const Options& options, std::string* error) {
   std::unique_ptr<XdpSocket> made(new XdpSocket(options));
-  made->socket_ = socket(kAfXdp, SOCK_RAW | SOCK_CLOEXEC, 0);
-  if (made->socket_ < 0) {
-    *error = Because("cannot open an AF_XDP socket", errno);
-    return nullptr;
+  if (!made->Begin(-1, error) || !made->MapRings(error)) return nullptr;
+  made->FillRings();
+  return made;
+}
+
+bool XdpSocket::Make(const Options& options, Made* made, std::string* error) {
+  XdpSocket socket(options);
+  const int memory = memfd_create("harp", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  if (memory < 0 || ftruncate(memory, static_cast<off_t>(socket.memory_bytes())) != 0 ||
+      fcntl(memory, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+    *error = Because("no memory for the frames of AF_XDP", errno);
+    if (memory >= 0) close(memory);
+    return false;
   }
-  if (!made->MakeMemory(error) || !made->MakeRings(error) || !made->Bind(error)) return nullptr;
+  if (!socket.Begin(memory, error)) {
+    close(memory);
+    return false;
+  }
+  *made = {std::exchange(socket.socket_, -1), memory, socket.zero_copy_, socket.busy_poll_};
+  return true;
+}
+
+std::unique_ptr<XdpSocket> XdpSocket::Use(const Options& options, const Made& made,
+                                          std::string* error) {
+  std::unique_ptr<XdpSocket> used(new XdpSocket(options));
+  used->socket_ = made.socket;
+  used->zero_copy_ = made.zero_copy;
+  used->busy_poll_ = made.busy_poll;
+  const bool mapped = used->MapMemory(made.memory, error);
+  close(made.memory);
+  if (!mapped || !used->MapRings(error)) return nullptr;
+  used->FillRings();
+  return used;
+}
+
+bool XdpSocket::Begin(int memory, std::string* error) {
+  socket_ = socket(kAfXdp, SOCK_RAW | SOCK_CLOEXEC, 0);
+  if (socket_ < 0) {
+    *error = Because("cannot open an AF_XDP socket", errno);
+    return false;
+  }
+  if (!MapMemory(memory, error) || !RegisterMemory(error) || !SizeRings(error) || !Bind(error)) {
+    return false;
+  }
+  AskForBusyPoll();
+  return true;
+}
+
+void XdpSocket::FillRings() {
   std::vector<uint64_t> all;
-  for (uint32_t frame = 0; frame < options.receive_frames; ++frame) {
+  for (uint32_t frame = 0; frame < options_.receive_frames; ++frame) {
     all.push_back(frame * kFrameBytes);
   }
-  made->GiveBack(all.data(), all.size());
-  for (uint32_t frame = 0; frame < options.send_frames; ++frame) {
-    made->free_.push_back((options.receive_frames + frame) * kFrameBytes);
+  GiveBack(all.data(), all.size());
+  for (uint32_t frame = 0; frame < options_.send_frames; ++frame) {
+    free_.push_back((options_.receive_frames + frame) * kFrameBytes);
   }
-  made->AskForBusyPoll();
-  return made;
 }
 
 XdpSocket::~XdpSocket() {
@@ -91,17 +134,23 @@ XdpSocket::~XdpSocket() {
   if (memory_ != nullptr) munmap(memory_, memory_bytes());
 }
 
-bool XdpSocket::MakeMemory(std::string* error) {
-  void* const memory = mmap(nullptr, memory_bytes(), PROT_READ | PROT_WRITE,
-                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+// `descriptor`: of the memory; -1: it is to be new.
+bool XdpSocket::MapMemory(int descriptor, std::string* error) {
+  const int kind = descriptor < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
+  void* const memory =
+      mmap(nullptr, memory_bytes(), PROT_READ | PROT_WRITE, kind | MAP_POPULATE, descriptor, 0);
   if (memory == MAP_FAILED) {
     *error = Because("no memory for the frames of AF_XDP", errno);
     return false;
   }
   memory_ = static_cast<uint8_t*>(memory);
   madvise(memory, memory_bytes(), MADV_DONTFORK);  // a child's writes must not move our pages
+  return true;
+}
+
+bool XdpSocket::RegisterMemory(std::string* error) {
   xdp_umem_reg region = {};
-  region.addr = reinterpret_cast<uint64_t>(memory);
+  region.addr = reinterpret_cast<uint64_t>(memory_);
   region.len = memory_bytes();
   region.chunk_size = kFrameBytes;
   if (setsockopt(socket_, kSolXdp, XDP_UMEM_REG, &region, sizeof(region)) != 0) {
@@ -128,24 +177,30 @@ bool XdpSocket::Map(const void* offsets, uint64_t at, size_t entry_bytes, uint32
   return true;
 }
 
-bool XdpSocket::MakeRings(std::string* error) {
+bool XdpSocket::SizeRings(std::string* error) {
   const auto size = [&](int name, uint32_t entries) {
     return setsockopt(socket_, kSolXdp, name, &entries, sizeof(entries)) == 0;
   };
   const uint32_t receive = options_.receive_frames, send = options_.send_frames;
+  const bool made = size(XDP_UMEM_FILL_RING, receive) && size(XDP_UMEM_COMPLETION_RING, send) &&
+                    size(XDP_RX_RING, receive) && size(XDP_TX_RING, send);
+  if (!made) *error = Because("cannot make the rings of AF_XDP", errno);
+  return made;
+}
+
+bool XdpSocket::MapRings(std::string* error) {
+  const uint32_t receive = options_.receive_frames, send = options_.send_frames;
   xdp_mmap_offsets offsets = {};
   socklen_t bytes = sizeof(offsets);
-  const bool made =
-      size(XDP_UMEM_FILL_RING, receive) && size(XDP_UMEM_COMPLETION_RING, send) &&
-      size(XDP_RX_RING, receive) && size(XDP_TX_RING, send) &&
+  const bool mapped =
       getsockopt(socket_, kSolXdp, XDP_MMAP_OFFSETS, &offsets, &bytes) == 0 &&
       bytes == sizeof(offsets) &&
       Map(&offsets.fr, XDP_UMEM_PGOFF_FILL_RING, sizeof(uint64_t), receive, &fill_) &&
       Map(&offsets.cr, XDP_UMEM_PGOFF_COMPLETION_RING, sizeof(uint64_t), send, &done_) &&
       Map(&offsets.rx, XDP_PGOFF_RX_RING, sizeof(xdp_desc), receive, &receive_) &&
       Map(&offsets.tx, XDP_PGOFF_TX_RING, sizeof(xdp_desc), send, &send_);
-  if (!made) *error = Because("cannot make the rings of AF_XDP", errno);
-  return made;
+  if (!mapped) *error = Because("cannot map the rings of AF_XDP", errno);
+  return mapped;
 }
 
 bool XdpSocket::Bind(std::string* error) {

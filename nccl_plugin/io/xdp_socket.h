@@ -35,8 +35,21 @@ class XdpSocket {
     bool copies = false;  // the driver's zero-copy is not to be asked for
   };
 
+  // What needs privileges: a socket with memory, and the queue. Its owner closes the descriptors.
+  struct Made {
+    int socket = -1;
+    int memory = -1;  // of a memfd; -1: it is this process's own
+    bool zero_copy = false;
+    bool busy_poll = false;
+  };
+
   // Null: `error` names the cause and the remedy.
   static std::unique_ptr<XdpSocket> Open(const Options& options, std::string* error);
+  // The same in two halves, by two processes: what the first one makes, the second one uses. Make
+  // gives nothing where it fails; Use takes the descriptors, however it ends.
+  static bool Make(const Options& options, Made* made, std::string* error);
+  static std::unique_ptr<XdpSocket> Use(const Options& options, const Made& made,
+                                        std::string* error);
   ~XdpSocket();
   XdpSocket(const XdpSocket&) = delete;
   XdpSocket& operator=(const XdpSocket&) = delete;
@@ -66,8 +79,14 @@ class XdpSocket {
   size_t memory_bytes() const {
     return (options_.receive_frames + options_.send_frames) * kFrameBytes;
   }
-  bool MakeMemory(std::string* error);
-  bool MakeRings(std::string* error);
+  // By privilege.
+  bool Begin(int memory, std::string* error);
+  bool MapMemory(int memory, std::string* error);
+  bool RegisterMemory(std::string* error);
+  bool SizeRings(std::string* error);
+  // By whoever uses it.
+  bool MapRings(std::string* error);
+  void FillRings();
   bool Map(const void* offsets, uint64_t at, size_t entry_bytes, uint32_t entries, Ring* ring);
   bool Bind(std::string* error);
   void AskForBusyPoll();

@@ -59,3 +59,10 @@ def dpdk_library() -> pathlib.Path:
     """libharp-dpdk.so, built; without DPDK where that is not installed."""
     bazel("build", "--noshow_progress", "//nccl_plugin:libharp-dpdk.so")
     return ROOT / "bazel-bin" / "nccl_plugin" / "libharp-dpdk.so"
+
+
+@pytest.fixture(scope="session")
+def helper_program() -> pathlib.Path:
+    """harp-helper, built."""
+    bazel("build", "--noshow_progress", "//nccl_plugin/tools/harp_helper:harp-helper")
+    return ROOT / "bazel-bin" / "nccl_plugin" / "tools" / "harp_helper" / "harp-helper"

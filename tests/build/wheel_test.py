@@ -95,11 +95,14 @@ assert "site-packages" in str(_source.INSTALLED) and "topk_pass" in _source.INST
 
 
 @pytest.fixture(scope="module")
-def wheel(tf_library, torch_library, harp_library, dpdk_library, tmp_path_factory) -> pathlib.Path:
+def wheel(
+    tf_library, torch_library, harp_library, dpdk_library, helper_program, tmp_path_factory
+) -> pathlib.Path:
     out = tmp_path_factory.mktemp("dist")
     script = ROOT / "tools" / "build_wheel.py"
     libraries = [tf_library, torch_library, harp_library, dpdk_library]
-    subprocess.run([sys.executable, script, "--out", out, *libraries], check=True)
+    words = ["--out", out, "--program", helper_program, *libraries]
+    subprocess.run([sys.executable, script, *words], check=True)
     (path,) = out.glob("*.whl")
     return path
 
@@ -156,6 +159,7 @@ def test_it_holds_the_package_and_no_test_or_build_file(wheel):
     assert others | libraries <= set(names)
     assert libraries == {name for name in names if name.endswith(".so")}
     assert {name.split("/")[0].split("-")[0] for name in names} == {"taco"}
+    (helper,) = (name for name in names if name.endswith("/data/bin/harp-helper"))
     assert not [name for name in names if "__pycache__" in name or name.endswith("BUILD")]
 
 
@@ -208,6 +212,10 @@ def test_the_command_is_installed(installed):
     version = installed.python("import taco; print(taco.__version__)").strip()
     assert version in installed.run(command, "--version")
     assert "demo" in installed.run(command, "--help")
+
+
+def test_the_helper_of_harp_is_installed_beside_it(installed):
+    assert "--group" in installed.run(str(installed.bin / "harp-helper"), "--help")
 
 
 def test_the_doctor_finds_every_artefact_of_the_wheel(installed, libraries):

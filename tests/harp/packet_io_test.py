@@ -179,11 +179,11 @@ def test_every_case_of_harp_check_passes_with_afxdp(links):
     assert child.returncode == 0, said
 
 
-def memif(tmp_path, role, number, **variables):
+def memif(tmp_path, role, number, network="10.9.0.{}/24", **variables):
     vdev = f"--vdev=net_memif0,role={role},socket-abstract=no,socket={tmp_path}/memif"
     return "net_memif0", {
         "HARP_IO": "dpdk",
-        "HARP_DPDK_ADDRESS": f"10.9.0.{number}/24",
+        "HARP_DPDK_ADDRESS": network.format(number),
         "HARP_DPDK_ARGS": f"{EAL} {vdev},bsize={variables.pop('bsize', 2048)}",
         **variables,
     }
@@ -203,11 +203,12 @@ def on_this_machine(server, client):
         {},
         {"bsize": 9216, "HARP_DPDK_MTU": "9000"},
         {"bsize": 9216, "HARP_DPDK_MTU": "9000", "HARP_DPDK_ZERO_COPY": "1"},
+        {"network": "fd09::{}/64"},
         {"HARP_FAULTS": "loss=0.02,duplicate=0.02,corrupt=0.02"},
         {"HARP_KEY": "8f" * 32},
         {"HARP_ENGINES": "1"},
     ],
-    ids=["plain", "large", "large-zero-copy", "faults", "encrypted", "engine"],
+    ids=["plain", "large", "large-zero-copy", "ipv6", "faults", "encrypted", "engine"],
 )
 def test_dpdk_over_memif(tmp_path, variables):
     server = memif(tmp_path, "server", 1, **variables)
@@ -269,6 +270,35 @@ def test_dpdk_and_udp_understand_each_other(links, server, zero_copy):
 
 
 @pytest.mark.usefixtures("dpdk")
+@pytest.mark.parametrize("server", ["dpdk", "udp"])
+def test_dpdk_finds_the_kernel_by_ipv6_and_is_found(links, server):
+    by_kernel = 1 if server == "dpdk" else 0
+    address = links.address(by_kernel)
+    # The kernel's end has IPv6 alone there, as HARP prefers IPv4; programs still meet by IPv4.
+    commands = [
+        f"address add {address}/32 dev lo",
+        f"address del {address}/24 dev {INTERFACE}",
+        f"route add 10.83.0.0/24 dev {INTERFACE} src {address}",
+        f"address add fd83::2/64 dev {INTERFACE} nodad",
+    ]
+    for command in commands:
+        _, said = links.popen(by_kernel, ["ip", *command.split()], **PIPES).communicate()
+        assert not said, said
+    by_dpdk = (
+        "net_af_packet0",
+        {
+            "HARP_IO": "dpdk",
+            "HARP_DPDK_ADDRESS": "fd83::101/64",
+            "HARP_DPDK_ARGS": f"{EAL} --vdev=net_af_packet0,iface={INTERFACE}",
+        },
+    )
+    by_udp = kind("udp", HARP_SEGMENTATION="0")
+    over_links(links, *((by_dpdk, by_udp) if server == "dpdk" else (by_udp, by_dpdk)))
+    shown = links.popen(by_kernel, ["ip", "-6", "neighbour"], **PIPES).communicate()[0]
+    assert "fd83::101 dev" in shown and "lladdr" in shown
+
+
+@pytest.mark.usefixtures("dpdk")
 def test_every_case_of_harp_check_passes_with_dpdk():
     run = subprocess.run(
         [CHECK, PLUGIN, "--versions", "6,12"],
@@ -290,7 +320,7 @@ def test_every_case_of_harp_check_passes_with_dpdk():
     "variables, cause",
     [
         ({}, "HARP_DPDK_ADDRESS: it needs an address"),
-        ({"HARP_DPDK_ADDRESS": "fd00::1/64"}, "no IPv4 address"),
+        ({"HARP_DPDK_ADDRESS": "fd00::1"}, "no address with the length of its network"),
         ({"HARP_DPDK_ADDRESS": "10.9.0.1/24", "HARP_DPDK_ARGS": EAL}, "--vdev"),
     ],
 )

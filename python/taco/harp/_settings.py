@@ -91,12 +91,12 @@ def _dpdk_addresses(text: str) -> str:
     for each in text.split(";"):
         address, _, gateway = each.partition(",")
         try:
-            network = ipaddress.IPv4Interface(address).network
-            fits = "/" in address and ("," not in each or ipaddress.IPv4Address(gateway) in network)
+            network = ipaddress.ip_interface(address).network
+            fits = "/" in address and ("," not in each or ipaddress.ip_address(gateway) in network)
         except ValueError:
             fits = False
         if not fits:
-            raise ValueError("must be like 10.9.0.1/24 or 10.9.0.1/24,10.9.0.254, by semicolons")
+            raise ValueError("must be like 10.9.0.1/24, fd09::1/64, or 10.9.0.1/24,10.9.0.254")
     return text
 
 
@@ -108,9 +108,15 @@ VARIABLES: tuple[Variable, ...] = (
         _choice("auto", "udp", "afxdp", "dpdk"),
     ),
     Variable(
+        "HARP_HELPER",
+        "/run/harp-helper.sock",
+        "With afxdp: the socket of harp-helper, for processes without privileges.",
+        str,
+    ),
+    Variable(
         "HARP_DPDK_ADDRESS",
         None,
-        "With dpdk: 10.9.0.1/24, or 10.9.0.1/24,GATEWAY, of each port, by semicolons.",
+        "With dpdk: 10.9.0.1/24, fd09::1/64, or either,GATEWAY, of each port, by semicolons.",
         _dpdk_addresses,
     ),
     Variable("HARP_DPDK_ARGS", None, "With dpdk: arguments of its EAL, by spaces.", str),
