@@ -82,6 +82,14 @@ def test_bench_in_a_source_tree_hands_over(tmp_path):
     (package / "__main__.py").write_text("import sys, taco; sys.exit(len(sys.argv))")
     (tmp_path / "python").symlink_to(next(p for p in taco.__path__).rpartition("/")[0])
     assert bench.main(["--one", "two"], source_tree=tmp_path) == 3
+    assert bench.main(["embedding", "--one"], source_tree=tmp_path) == 2
+    package.rename(tmp_path / "benchmarks" / "harp")
+    assert bench.main(["harp", "--one", "two", "3"], source_tree=tmp_path) == 4
+
+
+def test_bench_names_the_parts_that_there_are(capsys):
+    assert bench.main(["herp"]) == 2
+    assert "one of embedding, lightcc, harp" in capsys.readouterr().err
 
 
 def test_a_reader_that_goes_away_is_no_error(python):

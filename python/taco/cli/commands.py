@@ -16,7 +16,7 @@ commands:
   doctor   what is installed, which library loads, which does not and why
   run      starts the ranks of a program that uses Horovod's API
   demo     trains one recommender twice, with and without dynamic embeddings
-  bench    measures the embeddings beside their peers (needs the source tree)
+  bench    measures a part beside its peers (needs the source tree)
   harp     shows what HARP's connections do: `taco harp top FILE`"""
 
 _EXAMPLES = """examples:
@@ -24,7 +24,7 @@ _EXAMPLES = """examples:
   taco doctor --json       the same for machines
   taco run -np 2 train.py  two ranks of a script
   taco demo --rows 100000  the demonstration, on a short generated stream
-  taco bench --help        what can be measured
+  taco bench harp --help   what can be measured; embedding, lightcc or harp
 
 `taco COMMAND --help` says more about one command."""
 
