@@ -10,7 +10,7 @@ _SOURCE_TREE = Path(__file__).resolve().parents[3]
 
 PARTS = ("embedding", "lightcc", "harp")
 
-# `python -m benchmarks.embedding`, say, but never the `benchmarks` of the folder the user stands in.
+# `python -m benchmarks.PART`, but never the `benchmarks` of the folder the user stands in.
 _RUN = """
 import runpy, sys
 sys.path[:] = [path for path in sys.path if path]
