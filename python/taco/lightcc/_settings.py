@@ -88,7 +88,7 @@ class Settings:
         "TACO_CMA",
         True,
         _flag,
-        "In two levels, ranks of a machine read each other's memory, where the system allows it.",
+        "In levels and TopK, ranks of a machine read each other's memory where that is allowed.",
     )
     light_mode: str = _knob(
         "LIGHT_MODE",

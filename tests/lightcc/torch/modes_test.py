@@ -303,6 +303,27 @@ if rank == 0:
     )
 
 
+def test_ranks_that_have_joined_are_not_waited_for_by_the_first_bucket(ranks) -> None:
+    ranks(
+        2,
+        _WORLD
+        + """
+model = make(4096)
+optimizer = hvd.DistributedOptimizer(
+    torch.optim.SGD(model.parameters(), lr=0.01), model.named_parameters(), groups=1
+)
+if rank == 0:
+    for step in range(1):
+        optimizer.zero_grad()
+        loss_of(model, data(step, rank)).backward()
+        optimizer.step()
+hvd.join()
+from taco.lightcc.patterns import machine
+assert not len(machine._joined), "dense and flat needs nobody's memory"
+""",
+    )
+
+
 def test_a_report_that_cannot_be_written_harms_nothing(ranks) -> None:
     done = ranks(1, "hvd.shutdown()", TACO_REPORT="/nowhere/at/all.json")
     assert "TACO_REPORT" in done.stderr + done.stdout

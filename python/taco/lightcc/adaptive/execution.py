@@ -114,7 +114,7 @@ class ModeReducer:
         """
         if response.mode == CALIBRATE:
             levels = self._levels_of(response)
-            transport = _transport(group, levels, tensor)
+            transport = _transport(group, levels, tensor.device)
             numbers = calibration.measure(transport, levels, 0).numbers()
             tensor.copy_(torch.tensor(numbers))
             reduction.all_reduce_(group, tensor, "sum")
@@ -130,7 +130,11 @@ class ModeReducer:
             reduction.all_reduce_(group, tensor, op)
             return
         levels = self._levels_of(response)
-        run = _Run(group, _transport(group, levels, tensor), levels, mode, op)
+        # Ranks that have joined see the same mode: either all of them come together here, or none.
+        transport: Transport = GroupTransport(group, _FIRST_TAG)
+        if mode != DENSE:
+            transport = _transport(group, levels, tensor.device)
+        run = _Run(group, transport, levels, mode, op)
         if tensor.device.type != "cpu" and op in ("sum", "average"):
             run.on_device = self._parts(response, group, levels, mode)
         started = time.perf_counter()
@@ -162,8 +166,8 @@ class ModeReducer:
         return (None, group) if mode.ratio else None
 
 
-def _transport(group: dist.ProcessGroup, levels: Levels, tensor: torch.Tensor) -> Transport:
-    if tensor.device.type != "cpu":
+def _transport(group: dist.ProcessGroup, levels: Levels, device: torch.device) -> Transport:
+    if device.type != "cpu":
         return GroupTransport(group, _FIRST_TAG)
     return machine.over(group, _FIRST_TAG, levels.hosts, settings().taco_cma)
 
