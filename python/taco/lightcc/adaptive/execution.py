@@ -114,8 +114,8 @@ class ModeReducer:
         """
         if response.mode == CALIBRATE:
             levels = self._levels_of(response)
-            transport = _transport(group, levels, tensor.device)
-            numbers = calibration.measure(transport, levels, 0).numbers()
+            whole = _transport(group, levels, tensor.device)
+            numbers = calibration.measure(whole, levels, 0).numbers()
             tensor.copy_(torch.tensor(numbers))
             reduction.all_reduce_(group, tensor, "sum")
             return
