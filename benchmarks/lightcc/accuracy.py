@@ -35,14 +35,15 @@ _TOPK = {
     "LIGHT_TOPK_RATIO": "0.01",
     "LIGHT_TOPK_THRESHOLD": "1024",
 }
-DGC = "topk_dgc"
+_TWO_LEVELS = {"LIGHT_2D_ALLREDUCE": "1", "LIGHT_INTRA_SIZE": "2"}
 MODES: dict[str, Mapping[str, str]] = {
     "dense": {},
     "topk": _TOPK,
     "topk_warmup": {**_TOPK, "LIGHT_TOPK_WARMUP": "200"},
     # Deep Gradient Compression: the warm-up, and momentum before the selection.
-    DGC: {"LIGHT_TOPK_THRESHOLD": "1024"},  # the rest is an argument of the optimizer
-    "2d_topk": {**_TOPK, "LIGHT_2D_ALLREDUCE": "1", "LIGHT_INTRA_SIZE": "2"},
+    "topk_dgc": {**_TOPK, "LIGHT_TOPK_WARMUP": "200", "TACO_TOPK_MOMENTUM": "local"},
+    "2d_topk": {**_TOPK, **_TWO_LEVELS},
+    "2d_topk_warmup": {**_TOPK, **_TWO_LEVELS, "LIGHT_TOPK_WARMUP": "200"},
     "auto": {**_TOPK, "LIGHT_MODE": "auto"},
 }
 
@@ -78,16 +79,14 @@ def measure(
         ) as running:
             running.greetings(_START_SECONDS)
             for task in tasks:
-                found[task] |= _learn(running, task, seeds, steps, mode == DGC)
+                found[task] |= _learn(running, task, seeds, steps)
     except ContestantError as error:
         for each in found.values():
             each["note"] = "" if each["values"] else str(error)
     return found
 
 
-def _learn(
-    running: Ranks, task: str, seeds: int, steps: int, momentum_correction: bool
-) -> dict[str, Any]:
+def _learn(running: Ranks, task: str, seeds: int, steps: int) -> dict[str, Any]:
     """All seeds of a task."""
     begin, values = time.monotonic(), []
     for seed in range(seeds):
@@ -96,7 +95,6 @@ def _learn(
             task=task,
             seed=seed,
             steps=steps or TASKS[task].steps,
-            momentum_correction=momentum_correction,
         )
         if not answers[0]["agreed"]:
             raise ContestantError(f"{task}, seed {seed}: ranks end with different parameters")
@@ -165,11 +163,8 @@ def run(args: argparse.Namespace, folder: pathlib.Path) -> dict[str, Any]:
     for ranks in args.ranks:
         made = [_result(TASKS[name], ranks, steps) for name in args.tasks]
         for mode in modes_for(args.modes, ranks):
-            tasks = [name for name in args.tasks if mode != DGC or TASKS[name].momentum]
-            found = measure(tasks, ranks, mode, args.seeds, steps, folder)
+            found = measure(args.tasks, ranks, mode, args.seeds, steps, folder)
             for result in made:
-                if result["task"] not in found:
-                    continue
                 mine = result["modes"][mode] = found[result["task"]]
                 said = mine["note"] or json.dumps(mine["values"])
                 print(f"{result['task']}, {ranks} ranks, {mode}: {said}", file=sys.stderr)

@@ -14,8 +14,7 @@ from benchmarks.lightcc.tasks import TASKS
 
 
 def learn(request: dict[str, Any]) -> dict[str, Any]:
-    """`{"task": name, "seed": n, "steps": n, "momentum_correction": bool}`: trains once, in a job
-    of its own.
+    """`{"task": name, "seed": n, "steps": n}`: trains once, in a job of its own.
 
     Each seed joins anew, so that no residual of the one before is left.
     """
@@ -24,11 +23,8 @@ def learn(request: dict[str, Any]) -> dict[str, Any]:
     run = task.begin(request["seed"], hvd.rank(), hvd.size(), request["steps"])
     hvd.broadcast_parameters(run.model.state_dict(), root_rank=0)
     schedule = torch.optim.lr_scheduler.LambdaLR(run.optimizer, run.schedule)
-    more = {}
-    if request["momentum_correction"]:
-        more["compression"] = hvd.Compression.topk(0.01, warmup_steps=200, momentum_correction=True)
     optimizer = hvd.DistributedOptimizer(
-        run.optimizer, named_parameters=run.model.named_parameters(), **more
+        run.optimizer, named_parameters=run.model.named_parameters()
     )
     for step in range(request["steps"]):
         optimizer.zero_grad()

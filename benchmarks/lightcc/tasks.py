@@ -45,7 +45,6 @@ class Task:
         metric: what the score is.
         higher_is_better: whether it is an accuracy, and not a loss.
         steps: of one seed's training.
-        momentum: whether it trains with SGD and momentum, which `momentum_correction` needs.
         begin: (seed, rank, ranks, steps) -> its training.
     """
 
@@ -53,7 +52,6 @@ class Task:
     metric: str
     higher_is_better: bool
     steps: int
-    momentum: bool
     begin: Callable[[int, int, int, int], Run]
 
 
@@ -147,8 +145,8 @@ def _schedule(steps: int) -> Callable[[int], float]:
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
-        Task("digits", "test accuracy", True, _DIGITS_STEPS, True, _digits),
-        Task("text", "bits a character", False, _TEXT_STEPS, False, _text_adam),
-        Task("text_sgd", "bits a character", False, _TEXT_SGD_STEPS, True, _text_sgd),
+        Task("digits", "test accuracy", True, _DIGITS_STEPS, _digits),
+        Task("text", "bits a character", False, _TEXT_STEPS, _text_adam),
+        Task("text_sgd", "bits a character", False, _TEXT_SGD_STEPS, _text_sgd),
     )
 }

@@ -64,6 +64,12 @@ def _mode(text: str) -> str:
     return text
 
 
+def _momentum(text: str) -> str:
+    if text not in ("auto", "keep", "local"):
+        raise ValueError("must be auto, keep or local")
+    return text
+
+
 def _level(text: str) -> str:
     if text.upper() not in LOG_LEVELS:
         raise ValueError(f"must be one of {', '.join(LOG_LEVELS)}")
@@ -120,6 +126,13 @@ class Settings:
     )
     light_topk_warmup: int = _knob(
         "LIGHT_TOPK_WARMUP", 0, _whole, "Steps in which TopK's ratio comes down from 0.25."
+    )
+    taco_topk_momentum: str = _knob(
+        "TACO_TOPK_MOMENTUM",
+        "auto",
+        _momentum,
+        "auto: Adam's first moment is left out where TopK carries gradients; keep: the optimizer "
+        "is left alone; local: momentum is applied before the selection.",
     )
     light_topk_guard: bool = _knob(
         "LIGHT_TOPK_GUARD", True, _flag, "TopK's ratio rises where it would harm the training."

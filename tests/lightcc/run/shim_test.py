@@ -36,6 +36,7 @@ for name in "horovod.torch.nonsense", "horovod.tensorflow":
     else:
         raise AssertionError(name)
 hvd.init()
+assert mpi_ops._basics._get_process_set_ids_and_ranks() == {0: [0]}
 print(hvd.rank(), hvd.size())
 """
 

@@ -123,56 +123,6 @@ if rank == 0:
     assert sums[0] == pytest.approx(sums[1], abs=1e-4)
 
 
-def test_momentum_correction_with_all_elements_is_momentum(ranks) -> None:
-    ranks(
-        2,
-        _WORLD
-        + """
-stock = make()
-plain = torch.optim.SGD(stock.parameters(), lr=0.1, momentum=0.9, weight_decay=0.0)
-optimizer = hvd.DistributedOptimizer(
-    torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
-    model.named_parameters(),
-    compression=hvd.Compression.topk(1.0, momentum_correction=True),
-)
-for step in range(10):
-    plain.zero_grad()
-    (sum(loss_of(stock, data(step, r)) for r in range(size)) / size).backward()
-    plain.step()
-    optimizer.zero_grad()
-    loss_of(model, data(step, rank)).backward()
-    optimizer.step()
-same_everywhere(model)
-assert torch.allclose(flat(model), flat(stock), atol=1e-5), (flat(model) - flat(stock)).abs().max()
-assert optimizer.param_groups[0]["momentum"] == 0.9
-""",
-    )
-
-
-def test_momentum_correction_needs_sgd_with_momentum(ranks) -> None:
-    ranks(
-        1,
-        _WORLD
-        + """
-for wrong in (
-    torch.optim.Adam(model.parameters()),
-    torch.optim.SGD(model.parameters(), lr=0.1),
-    torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True),
-):
-    try:
-        hvd.DistributedOptimizer(
-            wrong,
-            model.named_parameters(),
-            compression=hvd.Compression.topk(momentum_correction=True),
-        )
-    except ValueError as error:
-        assert "torch.optim.SGD" in str(error)
-    else:
-        raise AssertionError("accepted")
-""",
-    )
-
-
 def test_residuals_are_state(ranks) -> None:
     ranks(
         2,

@@ -174,11 +174,8 @@ def _transport(group: dist.ProcessGroup, levels: Levels, device: torch.device) -
 
 def _flush(tensor: torch.Tensor, state: BucketState) -> torch.Tensor | None:
     """Puts what was held back into a tensor that travels dense. Returns it, if there was any."""
-    if state.momentum:
-        state.prepare(tensor.numel(), tensor.device)
-        assert state.velocity is not None
-        state.velocity.mul_(state.momentum).add_(tensor)
-        tensor.copy_(state.velocity)
+    state.sparse = False
+    state.accelerate(tensor)
     residual = state.residual
     if residual is None:
         return None
@@ -192,18 +189,23 @@ def _flush(tensor: torch.Tensor, state: BucketState) -> torch.Tensor | None:
     return residual
 
 
-def _move(tensor: torch.Tensor, state: BucketState, keep_velocity: bool) -> None:
-    """Puts what was held back in another mode, which may belong to other shards, into a tensor.
+def _move(tensor: torch.Tensor, state: BucketState) -> None:
+    """Puts what was held back into a tensor, for levels in which a rank sees its own shard alone.
 
-    In two levels a shard's velocity would be that of all ranks of the machine: it starts anew.
+    Momentum goes on: the shard's velocity is that of the machine's ranks together. What waited is
+    made small, so that momentum brings it to what it was.
     """
+    if state.residual is None and state.velocity is None:
+        return
+    momentum, gain = state.momentum, state.gain
+    whole = tensor.to(torch.float32, copy=True)
     if state.residual is not None:
-        whole = tensor.float() + state.residual.to(tensor.device)
-        tensor.copy_(whole)
-        state.residual = whole.sub_(tensor.float()).nan_to_num_(0.0, 0.0, 0.0)
-    if not keep_velocity:
-        state.velocity = None
-    state.thresholds.clear()
+        whole.add_(state.residual.to(tensor.device), alpha=(1.0 - momentum) / gain)
+    if state.velocity is not None:
+        whole.add_(state.velocity.to(tensor.device), alpha=momentum / gain)
+    tensor.copy_(whole)
+    rest = whole.sub_(tensor.float()).nan_to_num_(0.0, 0.0, 0.0)
+    state.residual, state.velocity = rest.mul_(gain / (1.0 - momentum)), None
 
 
 class _Run:
@@ -271,8 +273,11 @@ class _Run:
         mode = self._mode
         family = str(mode.family)
         if state.family != family:
-            _move(tensor, state, keep_velocity=mode.levels == 1)
+            if mode.levels > 1:
+                _move(tensor, state)
+            state.thresholds.clear()
             state.family = family
+        state.sparse = True
         state.prepare(tensor.numel(), tensor.device)
         residual, velocity = state.residual, state.velocity
         assert residual is not None
@@ -284,7 +289,11 @@ class _Run:
             shard = shard[: high - low]
             k = min(shard.numel(), max(1, round(shard.numel() * mode.ratio)))
             more = (
-                {"velocity": velocity[low:high], "momentum": state.momentum}
+                {
+                    "velocity": velocity[low:high],
+                    "momentum": state.momentum,
+                    "scale": state.gain,
+                }
                 if velocity is not None
                 else {}
             )

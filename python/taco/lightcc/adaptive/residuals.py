@@ -29,6 +29,9 @@ class BucketState:
         scale: what the gradients, and so what is held back, were multiplied with.
         recut: whether rank 0 wants buckets cut anew.
         probe: sums over a sample of the elements, of what was sent and of the dense result.
+        sparse: whether TopK carried the bucket the last time.
+        mean: momentum is a mean of gradients, as Adam's first moment, and no sum of them as SGD's;
+            what travels dense has none, as there the optimizer applies it.
     """
 
     momentum: float = 0.0
@@ -40,6 +43,8 @@ class BucketState:
     scale: float = 1.0
     recut: bool = False
     probe: tuple[torch.Tensor, torch.Tensor] | None = None
+    sparse: bool = False
+    mean: bool = False
 
     def threshold(self, low: int, device: torch.device | None = None) -> torch.Tensor:
         """TopK's state for the chunk that begins at `low`."""
@@ -62,6 +67,27 @@ class BucketState:
             self.thresholds.clear()
         if self.momentum and (self.velocity is None or self.velocity.numel() != elements):
             self.velocity = torch.zeros(elements, device=device)
+
+    @property
+    def gain(self) -> float:
+        """What a gradient is multiplied with before it is added to the velocity."""
+        return 1.0 - self.momentum if self.mean else 1.0
+
+    def accelerate(self, tensor: torch.Tensor) -> None:
+        """Does what momentum does to gradients that travel dense, (n,), in place."""
+        if not self.momentum:
+            return
+        if not self.mean:
+            self.prepare(tensor.numel(), tensor.device)
+            assert self.velocity is not None
+            self.velocity.mul_(self.momentum).add_(tensor)
+            tensor.copy_(self.velocity)
+        elif self.velocity is not None:
+            # What it would have given in all steps to come goes with the residual.
+            self.prepare(tensor.numel(), tensor.device)
+            assert self.residual is not None
+            self.residual.add_(self.velocity, alpha=self.momentum / (1.0 - self.momentum))
+            self.velocity = None
 
     def rescale(self, scale: float) -> None:
         """Brings what is held back to the scale of the gradients to come."""
@@ -118,13 +144,14 @@ def join(
     parts: Mapping[str, Mapping[str, torch.Tensor]],
     shapes: Sequence[tuple[str, torch.Size]],
     momentum: float = 0.0,
+    mean: bool = False,
 ) -> BucketState:
     """The reverse of `split`, for buckets that may be cut in another way. What is missing is zero.
 
     Raises:
         ValueError: a part has another number of elements than its parameter.
     """
-    state = BucketState(momentum)
+    state = BucketState(momentum, mean=mean)
     for kind in ("residual", "velocity"):
         if not any(kind in parts.get(name, {}) for name, _ in shapes):
             continue

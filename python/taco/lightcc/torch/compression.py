@@ -59,8 +59,8 @@ class TopKCompression(Compressor):
         fp16: values are sent as float16; what rounding takes is not lost.
         warmup_steps: steps in which the ratio comes down from 0.25, by the same factor each.
         momentum_correction: momentum is applied on every rank before the selection (Deep Gradient
-            Compression, arXiv 1712.01887). The optimizer has to be `torch.optim.SGD` with momentum,
-            which the wrapped one then leaves out.
+            Compression, arXiv 1712.01887), and the wrapped optimizer leaves it out. That has to be
+            `torch.optim.SGD` with momentum, `Adam` or `AdamW`.
 
     Raises:
         ValueError: a number is out of its range.

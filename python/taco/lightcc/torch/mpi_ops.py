@@ -2,7 +2,7 @@
 
 from taco.lightcc.engine.errors import HorovodInternalError
 from taco.lightcc.engine.requests import BARRIER, JOIN, Request
-from taco.lightcc.torch import _state
+from taco.lightcc.torch import _state, basics
 from taco.lightcc.torch._submit import Adasum, Average, Max, Min, Product, Sum
 from taco.lightcc.torch.allreduce import (
     allreduce,
@@ -65,6 +65,7 @@ from taco.lightcc.torch.reducescatter import (
     reducescatter_async,
 )
 
+_basics = basics  # programs reach for Horovod's of that name
 poll = _state.poll
 synchronize = _state.synchronize
 

@@ -13,10 +13,12 @@ from typing import Any
 
 import torch
 
+from taco.lightcc import _settings
 from taco.lightcc.torch import _state, held_back
 from taco.lightcc.torch._submit import Adasum, Average, Sum
 from taco.lightcc.torch.adasum_optimizer import AdasumMixin
-from taco.lightcc.torch.compression import Compression, TopKCompression
+from taco.lightcc.torch.compression import Compression
+from taco.lightcc.torch.momentum import Correction, correction_of
 from taco.lightcc.torch.process_sets import ProcessSet, global_process_set
 from taco.lightcc.torch.reducer import GradientReducer
 
@@ -25,6 +27,7 @@ class _DistributedMixin:
     """What is put before the optimizer's own class."""
 
     _reducer: GradientReducer
+    _correction: Correction
     _synchronized: bool
     _should_synchronize: bool
 
@@ -70,9 +73,7 @@ class _DistributedMixin:
                 )
             self.synchronize()
         self._synchronized = False
-        if not self._reducer.momentum:
-            return super().step(closure)  # type: ignore[misc]
-        with _without_momentum(self):
+        with self._correction.step(self, self._reducer.sparse):
             return super().step(closure)  # type: ignore[misc]
 
     def zero_grad(self, *args: Any, **kwargs: Any) -> None:
@@ -98,6 +99,7 @@ class _DistributedMixin:
         ranks. `hvd.reshard` deals it out where the number of ranks changes.
         """
         state: dict[str, Any] = super().state_dict()  # type: ignore[misc]
+        self._correction.settle(self, state)
         parts = self._reducer.residuals()
         if parts:
             rank, size = _state.last_rank_and_size()
@@ -120,6 +122,7 @@ class _DistributedMixin:
             parts = held_back.unpack(record, *_state.last_rank_and_size())
         super().load_state_dict(rest)  # type: ignore[misc]
         self._reducer.load_residuals(parts)
+        self._correction.sparse = frozenset()
 
 
 def DistributedOptimizer(
@@ -173,6 +176,7 @@ def DistributedOptimizer(
     if op not in (Average, Sum):
         raise ValueError("DistributedOptimizer takes op=Average, Sum or Adasum.")
     wrapped = _with_mixin(_DistributedMixin, optimizer)
+    wrapped._correction = correction_of(optimizer, compression, _settings.settings())
     wrapped._reducer = GradientReducer(
         _grouped_params(optimizer),
         names,
@@ -184,45 +188,12 @@ def DistributedOptimizer(
         sparse_as_dense,
         process_set,
         os.environ,
-        _local_momentum(optimizer, compression),
+        wrapped._correction,
     )
     wrapped._parameter_names = names  # as Horovod's; programs read it
     wrapped._synchronized = False
     wrapped._should_synchronize = True
     return wrapped
-
-
-def _local_momentum(optimizer: torch.optim.Optimizer, compression: Any) -> float:
-    """The momentum that is applied before TopK selects; 0 for none."""
-    if not isinstance(compression, TopKCompression) or not compression.momentum_correction:
-        return 0.0
-    groups = optimizer.param_groups
-    found = {float(group.get("momentum", 0.0)) for group in groups}
-    plain = not any(group.get("nesterov") or group.get("dampening") for group in groups)
-    if not isinstance(optimizer, torch.optim.SGD) or len(found) != 1 or found == {0.0} or not plain:
-        raise ValueError(
-            "momentum_correction needs torch.optim.SGD with one momentum above 0 for all "
-            "parameters, dampening=0 and nesterov=False."
-        )
-    return found.pop()
-
-
-@contextmanager
-def _without_momentum(optimizer: Any) -> Iterator[None]:
-    """For a step of gradients that have it already.
-
-    Weight decay used to pass through momentum too, which multiplies it by 1 / (1 - momentum) in the
-    long run: so does this.
-    """
-    kept = [(group["momentum"], group["weight_decay"]) for group in optimizer.param_groups]
-    try:
-        for group in optimizer.param_groups:
-            group["weight_decay"] = group["weight_decay"] / (1.0 - group["momentum"])
-            group["momentum"] = 0.0
-        yield
-    finally:
-        for group, (momentum, decay) in zip(optimizer.param_groups, kept, strict=True):
-            group["momentum"], group["weight_decay"] = momentum, decay
 
 
 def _with_mixin(mixin: type, optimizer: torch.optim.Optimizer, *args: Any) -> Any:

@@ -19,6 +19,7 @@ from taco.lightcc.torch.calibrate import calibrate
 from taco.lightcc.torch.compression import Compression, TopKCompression
 from taco.lightcc.torch.flat import FlatGradients
 from taco.lightcc.torch.functions import broadcast_object
+from taco.lightcc.torch.momentum import Correction
 from taco.lightcc.torch.process_sets import ProcessSet
 
 _log = logging.getLogger("taco.lightcc")
@@ -48,7 +49,10 @@ class GradientReducer:
         sparse_as_dense: whether sparse gradients are made dense first.
         process_set: who takes part.
         environ: the environment.
-        momentum: above 0: applied to each rank's gradients before TopK selects.
+        correction: the optimizer's momentum, as far as it is applied before TopK selects.
+
+    Attributes:
+        sparse: parameters whose gradients TopK carried in the last step; the same on every rank.
     """
 
     def __init__(
@@ -63,7 +67,7 @@ class GradientReducer:
         sparse_as_dense: bool,
         process_set: ProcessSet,
         environ: Mapping[str, str],
-        momentum: float = 0.0,
+        correction: Correction | None = None,
     ) -> None:
         self.passes = passes
         self._names = names
@@ -79,7 +83,8 @@ class GradientReducer:
             process_set,
             compression.wish if topk else Wish(gradient=True),
         )
-        self.momentum = momentum
+        self._correction = correction or Correction()
+        self.sparse: frozenset[torch.nn.Parameter] = frozenset()
         self.average = average
         self._remaining: dict[torch.nn.Parameter, int] = {}
         self._order: list[str] = []  # of arrival, in the step under way
@@ -103,13 +108,14 @@ class GradientReducer:
 
     def _single(self) -> list[Bucket]:
         # Momentum needs a state; without it small ones may be fused.
-        wish = None if self.momentum else Wish()
+        wish = None if self._correction.local else Wish()
         return [self._bucket(name, [name], wish) for name in self._params]
 
     def _bucket(self, name: str, members: Sequence[str], wish: Wish | None = None) -> Bucket:
         params = tuple(self._params[each] for each in members)
         flat = FlatGradients(params) if self._recipe.plain and FlatGradients.suits(params) else None
-        return Bucket(name, params, state=BucketState(self.momentum), wish=wish, flat=flat)
+        state = BucketState(self._correction.local, mean=self._correction.adam)
+        return Bucket(name, params, state=state, wish=wish, flat=flat)
 
     def _user_buckets(self, groups: int | list[list[torch.nn.Parameter]]) -> list[Bucket]:
         # The same on all ranks, as load_state_dict needs it too. Nobody is asked: newcomers of an
@@ -218,7 +224,7 @@ class GradientReducer:
         """
         for bucket in self._buckets:
             shapes = [(self._names[param], param.shape) for param in bucket.params]
-            bucket.state = join(parts, shapes, self.momentum)
+            bucket.state = join(parts, shapes, self._correction.local, self._correction.adam)
 
     def restart(self) -> None:
         """Begins as a new one would, in another job: some of its ranks may have no buckets yet.
@@ -313,6 +319,8 @@ class GradientReducer:
         for bucket in self._buckets:
             assert bucket.work is not None
             bucket.work.finish()
+        carried = (bucket for bucket in self._buckets if bucket.state.sparse)
+        self.sparse = frozenset(param for bucket in carried for param in bucket.params)
         now = time.perf_counter()
         if self._step_ended:
             _state.adaptive().step(now - self._step_ended)
