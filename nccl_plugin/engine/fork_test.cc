@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstdlib>
 #include <functional>
 #include <vector>
@@ -107,6 +108,60 @@ TEST_P(Fork, TheChildBeginsAnewAndTheParentGoesOn) {
     ASSERT_EQ(WEXITSTATUS(status), 0);
   }
   ASSERT_TRUE(Transfer(mine, 202));
+  Close(mine);
+  net.Finalize();
+}
+
+TEST_P(Fork, NoMessageOfTheParentGoesToTheChild) {
+  setenv("HARP_IFACE", "=lo", 1);
+  setenv("HARP_ENGINES", GetParam(), 1);
+  Net& net = Net::Get();
+  ASSERT_EQ(net.Init(nullptr), 1);
+  Pair mine;
+  ASSERT_TRUE(Connect(&mine));
+  // Both processes have the sockets and, in their copies, the buffers: what the child took it would
+  // acknowledge, and the parent would wait for it without end.
+  constexpr int kMessages = 32;
+  std::array<std::array<uint8_t, 1000>, kMessages> in = {};
+  std::array<Request*, kMessages> receives = {};
+  for (int i = 0; i < kMessages; ++i) {
+    const Receiver::Buffer buffer{in[i].data(), in[i].size(), 0};
+    ASSERT_TRUE(Within([&] { return (receives[i] = mine.receiver->Post(&buffer, 1)) != nullptr; }));
+  }
+  std::array<int, 2> at_work;
+  ASSERT_EQ(pipe(at_work.data()), 0);
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    alarm(30);
+    // The child's own connection lives, and with it its helper, until it is killed.
+    Pair pair;
+    const bool well = Net::Get().Init(nullptr) == 1 && Connect(&pair) && Transfer(pair, 1);
+    close(at_work[0]);
+    if (!well || write(at_work[1], "", 1) != 1) _exit(1);
+    for (;;) pause();
+  }
+  close(at_work[1]);
+  char byte;
+  EXPECT_EQ(read(at_work[0], &byte, 1), 1);
+  close(at_work[0]);
+  uint64_t size;
+  for (int i = 0; i < kMessages; ++i) {
+    const std::array<uint8_t, 1000> out = {static_cast<uint8_t>(i), 7};
+    Request* send = nullptr;
+    EXPECT_TRUE(Within([&] {
+      if (send == nullptr) send = mine.sender->Send(out.data(), out.size(), 0);
+      // Nobody polls the receiving end until then: only a helper, or an engine, sees to it.
+      return send != nullptr && mine.sender->Test(send, &size);
+    }));
+    if (!Within([&] { return mine.receiver->Test(receives[i], &size); })) {
+      ADD_FAILURE() << "message " << i << " has not come";
+      break;
+    }
+    EXPECT_EQ(in[i], out);
+  }
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
   Close(mine);
   net.Finalize();
 }
