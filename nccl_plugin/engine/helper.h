@@ -3,9 +3,13 @@
 // It looks at a connection a millisecond after it was moved last, then after 2, 4 and up to 32, and
 // takes no part while somebody moves it. Connections come and go under a mutex that no data path
 // takes.
+//
+// A forked child has the parent's connections, and not its thread; its mutex and its condition may
+// be as that thread held them. So the child leaves all that as it is, and begins anew.
 #ifndef NCCL_PLUGIN_ENGINE_HELPER_H_
 #define NCCL_PLUGIN_ENGINE_HELPER_H_
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <map>
@@ -53,21 +57,30 @@ class Helper {
     int64_t pause = 0;
   };
 
-  void Begin();
-  void Run();
-  int64_t LookAt(Connection* connection, Look* look, int64_t now);
-  int64_t LookAtAll(int64_t now);
-  void WriteStatistics(int64_t now);
+  // What one process has. A thread works on it while it is there.
+  struct Own {
+    explicit Own(int process) : process(process) {}
 
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::map<Connection*, Look> connections_;
-  std::map<Listener*, int64_t> listeners_;  // and when to look next
-  std::map<std::unique_ptr<Connection>, Look> lingering_;
-  std::unique_ptr<Statistics> statistics_;
-  std::thread thread_;
-  int process_ = 0;  // that began the thread: a forked child has none
-  bool stop_ = false;
+    void Begin();
+    void Run();
+    int64_t LookAtAll(int64_t now);
+    void WriteStatistics(int64_t now);
+
+    const int process;
+    std::mutex mutex;
+    std::condition_variable wake;
+    std::map<Connection*, Look> connections;
+    std::map<Listener*, int64_t> listeners;  // and when to look next
+    std::map<std::unique_ptr<Connection>, Look> lingering;
+    std::unique_ptr<Statistics> statistics;
+    std::thread thread;
+    bool stop = false;
+  };
+
+  static int64_t LookAt(Connection* connection, Look* look, int64_t now);
+  Own& own();  // this process's
+
+  std::atomic<Own*> own_{nullptr};
 };
 
 }  // namespace harp

@@ -46,6 +46,7 @@ Net& Net::Get() {
 int Net::Init(Log log) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (log != nullptr) log_ = log;
+  ForgetParents();
   if (users_++ != 0) return devices();
   settings_ = ReadSettings(Environment);
   for (const std::string& problem : settings_.problems) Warn(problem);
@@ -100,6 +101,17 @@ int Net::Init(Log log) {
   Info(std::string("HARP over ") + KindInWords(interfaces_[0].io) + " on " + names + "; " +
        settings_.ToText());
   return devices();
+}
+
+void Net::ForgetParents() {
+  const int process = getpid();
+  if (process_ != 0 && process_ != process) {
+    users_ = 0;
+    // What is destroyed would be closed for the parent, too.
+    new std::vector<std::unique_ptr<PacketIo>>(std::move(kept_));
+    kept_.clear();
+  }
+  process_ = process;
 }
 
 void Net::Finalize() {

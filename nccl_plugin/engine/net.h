@@ -55,6 +55,9 @@ class Net {
   static Net& Get();
 
   // Finds the interfaces, at first. Returns how many there are.
+  //
+  // A child that was forked while the parent uses HARP may use it too, once it has called this: it
+  // begins anew, and must leave the parent's connections alone. Not with DPDK.
   int Init(Log log);
   // The last one of as many as Init was called ends the helper thread.
   void Finalize();
@@ -92,6 +95,7 @@ class Net {
  private:
   Net() = default;
 
+  void ForgetParents();
   // Leaves the interface out (false) if packets cannot go over it; where its kind of I/O is not to
   // be had, it becomes udp.
   bool Try(Interface* interface);
@@ -107,6 +111,7 @@ class Net {
   std::mutex mutex_;
   Log log_ = nullptr;
   int users_ = 0;
+  int process_ = 0;  // of these; a forked child begins anew
   Settings settings_;
   Faults faults_;
   std::atomic<uint64_t> opened_{0};

@@ -146,13 +146,20 @@ int Begin(const char* arguments, char* error, size_t error_bytes) {
   static std::mutex mutex;
   static int result = 0;
   static bool begun = false;
+  static pid_t process = 0;
   const std::lock_guard<std::mutex> lock(mutex);
+  if (begun && process != getpid()) {
+    Say("DPDK belongs to the process that forked this one; start this one anew (exec)", error,
+        error_bytes);
+    return -1;
+  }
   if (begun && result < 0) {
     Say("DPDK did not start before, and can be started once a process", error, error_bytes);
     return -1;
   }
   if (!begun) {
     begun = true;
+    process = getpid();
     cookie_io_functions_t functions = {};
     functions.write = Log;
     FILE* const log = fopencookie(nullptr, "w", functions);

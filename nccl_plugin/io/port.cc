@@ -1,6 +1,7 @@
 #include "nccl_plugin/io/port.h"
 
 #include <sched.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -196,8 +197,10 @@ bool Port::Loop(const FrameDevice::Pieces& pieces) {
   return room != nullptr;
 }
 
-std::shared_ptr<Port> SharedPort(const std::string& name,
+std::shared_ptr<Port> SharedPort(const std::string& of_device,
                                  const std::function<std::unique_ptr<FrameDevice>()>& make) {
+  // A forked child has the parent's objects, whose rings are the parent's to use.
+  const std::string name = of_device + " " + std::to_string(getpid());
   static auto* const mutex = new std::mutex;  // connections may outlive static destructors
   static auto* const ports = new std::map<std::string, std::weak_ptr<Port>>;
   const std::lock_guard<std::mutex> lock(*mutex);

@@ -139,9 +139,9 @@ class Port {
   alignas(64) std::atomic<bool> sending_{false};
 };
 
-// The process's port of this name, made where there is none; null where `make` gives null. It goes
+// The process's port of a device, made where there is none; null where `make` gives null. It goes
 // with its last user.
-std::shared_ptr<Port> SharedPort(const std::string& name,
+std::shared_ptr<Port> SharedPort(const std::string& of_device,
                                  const std::function<std::unique_ptr<FrameDevice>()>& make);
 
 }  // namespace harp

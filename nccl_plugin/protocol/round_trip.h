@@ -37,6 +37,8 @@ class RoundTrip {
   void Guess(int64_t other) { guess_ = std::max<int64_t>(other, 1000); }
 
   bool known() const { return samples_ != 0; }
+  // Its own, or what is guessed; 0: neither is there.
+  int64_t expected() const { return known() ? smoothed_ : guess_; }
   int64_t least() const { return least_; }
   int64_t latest() const { return latest_; }
   int64_t smoothed() const { return smoothed_; }

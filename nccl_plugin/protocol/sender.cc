@@ -8,7 +8,8 @@ namespace harp {
 namespace {
 
 constexpr int kBlackTimeouts = 3;
-constexpr int64_t kOften = 10'000'000, kSeldom = 100'000'000;  // between questions to a black path
+// Between questions to a black path: this at first, doubling, for long the second, then the last.
+constexpr int64_t kSoon = 1'000'000, kOften = 10'000'000, kSeldom = 100'000'000;
 constexpr int kOftenQuestions = 100;
 constexpr int64_t kFirstAsked = 1'000'000;   // without credit; doubles,
 constexpr int64_t kLastAsked = 100'000'000;  // up to here
@@ -125,6 +126,7 @@ void Sender::OnAck(const Packet& packet, int64_t arrived, int64_t now) {
   if (fate.lost() != 0) path.congestion.OnLoss(fate.lost());
   if (fate.acknowledged() == 0) return;
   path.suspect_at = kNever;
+  path.probes = false;
   path.congestion.OnAck(fate.acknowledged(), path.window.round_trip(), path.window.network(), now);
   questions_ = 0;
   if (path.black) {
@@ -145,11 +147,11 @@ void Sender::OnTime(int64_t now) {
 void Sender::OnPathTime(Path* path, int64_t now) {
   if (path->suspect_at <= now) {
     // It was asked, and is silent while others are heard; or all are silent, which says nothing.
-    if (now - heard_ < path->window.round_trip().smoothed()) {
+    if (now - heard_ < path->window.round_trip().expected()) {
       BecomeBlack(path, now);
       return;
     }
-    path->suspect_at = now + path->window.round_trip().smoothed();
+    path->suspect_at = now + path->window.round_trip().expected();
   }
   if (path->window.Deadline() > now) return;
   PathFate fate(this, path);
@@ -167,12 +169,18 @@ void Sender::OnPathTime(Path* path, int64_t now) {
     return;
   }
   if (path->black) return;
-  // Silence on one path while others are heard: it is asked to say something.
-  if (paths_.size() > 1 && now - heard_ < round_trip.smoothed()) {
-    path->suspect_at = now + 2 * round_trip.smoothed();
+  // A packet that arrives tells of those before it. While others are heard a question will do, and
+  // of two without an answer the path is taken for black.
+  if (paths_.size() > 1) {
     path->next_question = now;
-    return;
+    if (now - heard_ < round_trip.expected()) {
+      if (path->window.probes() > 1 && path->suspect_at == kNever) {
+        path->suspect_at = now + 2 * round_trip.expected();
+      }
+      return;
+    }
   }
+  path->probes = true;
   const uint64_t oldest = path->window.OldestInFlight();
   if (oldest == kAsked || oldest < oldest_chunk_) return;
   Chunk& chunk = ChunkAt(oldest);
@@ -248,7 +256,7 @@ size_t Sender::Room(const Path& path) const {
   if (path.black) return 0;
   const auto window = static_cast<uint64_t>(path.congestion.window());
   const uint64_t used = path.window.in_flight_packets();
-  if (used >= window || path.window.full()) return 0;
+  if (used >= window) return path.probes && !path.window.full() ? 1 : 0;
   return std::min(window - used, path.window.room());
 }
 
@@ -341,6 +349,7 @@ void Sender::WriteChunk(uint64_t number, int index, bool ack_now, int64_t now, E
   out->body = message.bytes + chunk.offset;
   out->body_bytes = chunk.bytes;
   if (options_.checksum) SealPacket(out->head, out->head_bytes, out->body, out->body_bytes);
+  path.probes = false;
   ++chunk.in_flight;
   ++path.stats.packets;
   path.stats.bytes += chunk.bytes;
@@ -363,7 +372,8 @@ void Sender::WriteQuestion(int index, int64_t now, Emission* out) {
   ++path.stats.packets;
   path.next_question = kNever;
   if (path.black) {
-    path.next_question = now + (++path.questions < kOftenQuestions ? kOften : kSeldom);
+    const int64_t often = std::min(kSoon << std::min(path.questions, 8), kOften);
+    path.next_question = now + (++path.questions < kOftenQuestions ? often : kSeldom);
   }
 }
 

@@ -118,6 +118,7 @@ class Sender {
     bool black = false;
     int64_t black_since = 0;
     int64_t suspect_at = kNever;  // when silence means that it is black
+    bool probes = false;          // one packet more than the window has room for
     int64_t next_question = kNever;
     int questions = 0;
   };

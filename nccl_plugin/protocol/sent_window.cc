@@ -15,7 +15,7 @@ int64_t Microseconds(uint64_t us) { return static_cast<int64_t>(us) * 1000; }
 uint64_t SentWindow::Add(int64_t now, uint64_t what, uint32_t bytes) {
   if (idle()) {
     heard_ = now;
-    probed_ = false;
+    probes_ = 0;
   }
   At(next_) = Slot{now, what, bytes, true};
   in_flight_bytes_ += bytes;
@@ -53,7 +53,7 @@ bool SentWindow::OnAck(const AckFields& ack, int64_t arrived, int64_t now, Fate*
   }
   if (any) {
     heard_ = now;
-    probed_ = false;
+    probes_ = 0;
     timeouts_ = 0;
     FindLost(now, fate);
     Advance();
@@ -84,8 +84,10 @@ int64_t SentWindow::Deadline() const {
   if (idle()) return kNever;
   const int64_t timeout = round_trip_.Timeout() << std::min(timeouts_, kMaxDoublings);
   int64_t quiet = heard_ + timeout;
-  if (!probed_ && round_trip_.known() && timeouts_ == 0) {
-    quiet = std::min(quiet, heard_ + 2 * round_trip_.smoothed());
+  const int64_t expected = round_trip_.expected();
+  if (expected != 0 && timeouts_ == 0) {
+    const int64_t last = probes_ == 0 ? heard_ : probed_;
+    quiet = std::min(quiet, last + (2 * expected << std::max(probes_ - 1, 0)));
   }
   return std::min(quiet, loss_deadline_);
 }
@@ -99,7 +101,8 @@ SentWindow::Due SentWindow::OnTime(int64_t now, Fate* fate) {
   }
   const int64_t timeout = round_trip_.Timeout() << std::min(timeouts_, kMaxDoublings);
   if (now - heard_ < timeout) {
-    probed_ = true;
+    probed_ = now;
+    ++probes_;
     return Due::kProbe;
   }
   ++timeouts_;

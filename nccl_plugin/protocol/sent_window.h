@@ -6,8 +6,10 @@
 // Loss is a matter of time (RFC 8985): a packet is lost when one that was sent after it came, and a
 // quarter of the least round trip has passed beyond the round trip of that one. Counting later
 // packets, as TCP used to, misfires where packets overtake one another. When nothing is heard at
-// all, one packet is asked to be sent again after two round trips (the tail probe), and after the
-// timeout everything is lost; each timeout without an acknowledgement doubles the next.
+// all, one packet is asked to be sent again after two round trips (the tail probe), then after two
+// more, four, eight ..., as QUIC does (RFC 9002): a timeout is long, and probes get lost like
+// others. After the timeout everything is lost; each timeout without an acknowledgement doubles the
+// next.
 //
 // Pure: all times are the caller's, in nanoseconds. One thread. No allocation after the beginning.
 #ifndef NCCL_PLUGIN_PROTOCOL_SENT_WINDOW_H_
@@ -52,6 +54,7 @@ class SentWindow {
   // Without what the receiver took: the wait until it read, and until it answered.
   const RoundTrip& network() const { return network_; }
   int timeouts() const { return timeouts_; }  // since the last acknowledgement
+  int probes() const { return probes_; }      // since then, or since the window was idle
 
   // Notes a packet that is sent now, unless full. Returns its number.
   uint64_t Add(int64_t now, uint64_t what, uint32_t bytes);
@@ -97,8 +100,9 @@ class SentWindow {
   uint64_t in_flight_bytes_ = 0;
   uint64_t in_flight_packets_ = 0;
   int64_t loss_deadline_ = kNever;
-  int64_t heard_ = 0;  // of the last acknowledgement, or of the first packet after idleness
-  bool probed_ = false;
+  int64_t heard_ = 0;   // of the last acknowledgement, or of the first packet after idleness
+  int probes_ = 0;      // since then
+  int64_t probed_ = 0;  // when the last one was due
   int timeouts_ = 0;
   RoundTrip round_trip_;
   RoundTrip network_;

@@ -162,8 +162,14 @@ TEST(SentWindow, ASilentPathIsProbedThenGivenUpLaterEachTime) {
   window.Add(now, 1, 101);
   EXPECT_EQ(window.Deadline(), now + 200 * kMicrosecond);
   EXPECT_EQ(window.OnTime(now, &book), SentWindow::Due::kNothing);
-  EXPECT_EQ(window.OnTime(window.Deadline(), &book), SentWindow::Due::kProbe);
-  EXPECT_EQ(window.OldestInFlight(), 1u);
+  // After two round trips, then two more, four, eight ...
+  int64_t silent = 0;
+  for (const int64_t probe : {2, 2, 4, 8, 16}) {
+    silent += probe * 100 * kMicrosecond;
+    EXPECT_EQ(window.Deadline(), now + silent);
+    EXPECT_EQ(window.OnTime(window.Deadline(), &book), SentWindow::Due::kProbe);
+    EXPECT_EQ(window.OldestInFlight(), 1u);
+  }
   int64_t last = 0;
   for (uint64_t turn = 2; turn < 20; ++turn) {
     const int64_t begin = now;
@@ -176,6 +182,16 @@ TEST(SentWindow, ASilentPathIsProbedThenGivenUpLaterEachTime) {
   }
   EXPECT_EQ(last, 1024 * RoundTrip::kLeastTimeout);
   EXPECT_EQ(window.timeouts(), 18);
+}
+
+TEST(SentWindow, APathThatWasNeverHeardIsProbedByWhatOthersTake) {
+  SentWindow window;
+  Book book;
+  window.Add(0, 0, 100);
+  EXPECT_EQ(window.Deadline(), RoundTrip::kFirstTimeout);
+  window.GuessRoundTrip(70 * kMicrosecond);
+  EXPECT_EQ(window.Deadline(), 140 * kMicrosecond);
+  EXPECT_EQ(window.OnTime(window.Deadline(), &book), SentWindow::Due::kProbe);
 }
 
 TEST(SentWindow, AcknowledgementsOfWhatWasNeverSentChangeNothing) {

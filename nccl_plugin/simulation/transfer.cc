@@ -26,7 +26,9 @@ Transfer::Transfer(Network* network, const Options& options)
       options_(options),
       seed_(network->random()()),
       sender_(WithPaths(options.sender, options.routes.size())),
-      receiver_(ReceiverOf(options.credit, options.routes.size())) {}
+      receiver_(ReceiverOf(options.credit, options.routes.size())) {
+  sender_.Ask();  // as the engine does when a connection opens, which tells the round trip
+}
 
 std::vector<uint8_t> Transfer::Contents(uint64_t message) const {
   std::vector<uint8_t> bytes(options_.messages[message]);

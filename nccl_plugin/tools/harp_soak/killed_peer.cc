@@ -127,13 +127,15 @@ Handle Get(int from) {
 void WorkKilledPeer(const Subject& subject, const Shift& shift, double seconds, double dead_seconds,
                     Tally* tally) {
   std::mt19937_64 random(shift.seed);
+  const double patience = dead_seconds + kNoticeSeconds;
   const int64_t end = NowUs() + static_cast<int64_t>(seconds * 1e6);
   do {
     const bool victim_sends = random() % 2 == 0;
     const size_t bytes = size_t{1} << (3 + random() % 18);
     int down[2], up[2];
     if (pipe(down) != 0 || pipe(up) != 0) Fail("no pipe: %s", std::strerror(errno));
-    // Forked before this process opens the plugin: neither has the other's state.
+    // From the second round on this process has used the plugin: a child must do without its
+    // threads.
     const pid_t victim = fork();
     if (victim < 0) Fail("no fork: %s", std::strerror(errno));
     if (victim == 0) Victim(subject, victim_sends, bytes, down[0], up[1]);
@@ -149,7 +151,10 @@ void WorkKilledPeer(const Subject& subject, const Shift& shift, double seconds, 
     }
     const int64_t kill_at = NowUs() + static_cast<int64_t>(random() % 1000000);
     CurrentBoard()->log[0] = 0;
-    while (NowUs() < kill_at) {
+    // A peer that has connected and then hangs would die unnoticed.
+    const int64_t hung_at = kill_at + static_cast<int64_t>(patience * 1e6);
+    while (NowUs() < kill_at || side.messages() == 0) {
+      if (NowUs() > hung_at) Fail("no message in %g s: the peer hangs", patience);
       if (side.Step() != ncclSuccess) {
         Fail("an error while the peer was alive: %s", CurrentBoard()->log);
       }
@@ -160,8 +165,8 @@ void WorkKilledPeer(const Subject& subject, const Shift& shift, double seconds, 
     const int64_t killed = NowUs();
     ncclResult_t result;
     while ((result = side.Step()) == ncclSuccess) {
-      if (static_cast<double>(NowUs() - killed) > (dead_seconds + kNoticeSeconds) * 1e6) {
-        Fail("%g s after the peer was killed nothing has failed", dead_seconds + kNoticeSeconds);
+      if (static_cast<double>(NowUs() - killed) > patience * 1e6) {
+        Fail("%g s after the peer was killed nothing has failed", patience);
       }
       sched_yield();
     }
