@@ -89,17 +89,34 @@ def accuracy_table(results: dict[str, Any]) -> list[str]:
 
 
 def merge(runs: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """Runs by kind, of each case only the last that did it."""
-    last: dict[tuple[str, str], int] = {}
+    """Runs by kind, of each case only the last that did it; of accuracy, a mode's is a case."""
+    last: dict[tuple[str, ...], int] = {}
     for number, run in enumerate(runs):
         for result in run["results"]:
-            last[run["kind"], _key(run["kind"], result)] = number
+            last |= dict.fromkeys(_cases(run["kind"], result), number)
     kept: dict[str, list[dict[str, Any]]] = {"training": [], "accuracy": []}
     for number, run in enumerate(runs):
-        mine = [r for r in run["results"] if last[run["kind"], _key(run["kind"], r)] == number]
+        mine = []
+        for result in run["results"]:
+            cases = _cases(run["kind"], result)
+            old = {case[-1] for case in cases if last[case] != number}
+            if len(old) == len(cases):
+                continue
+            if run["kind"] == "accuracy":
+                modes = {mode: found for mode, found in result["modes"].items() if mode not in old}
+                result = {**result, "modes": modes}
+            mine.append(result)
         if mine:
             kept[run["kind"]].append({**run, "results": mine})
     return kept
+
+
+def _cases(kind: str, result: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Those of a result. Dense is beside each mode, and no case where there are others."""
+    if kind == "training":
+        return [(kind, result["case"]["name"])]
+    modes = [mode for mode in result["modes"] if mode != "dense"] or ["dense"]
+    return [(kind, result["task"], str(result["ranks"]), mode) for mode in modes]
 
 
 def markdown(kept: dict[str, list[dict[str, Any]]]) -> str:
@@ -112,10 +129,6 @@ def markdown(kept: dict[str, list[dict[str, Any]]]) -> str:
     for run in kept["accuracy"]:
         blocks += [*_about(run), "", *accuracy_table(run)]
     return "\n".join(blocks)
-
-
-def _key(kind: str, result: dict[str, Any]) -> str:
-    return result["case"]["name"] if kind == "training" else f"{result['task']}/{result['ranks']}"
 
 
 def _about(run: dict[str, Any]) -> list[str]:

@@ -155,9 +155,12 @@ def test_files_become_a_page_and_its_json(tmp_path):
             "auto": {"values": [], "note": "out of | luck"},
         },
     }
+    before = {"topk": {"values": [0.1], "note": ""}, "topk_dgc": {"values": [0.96], "note": ""}}
+    earlier = {**learned, "modes": {**learned["modes"], **before}}
     files = []
     for number, content in enumerate(
         (
+            run("accuracy", results=[earlier]),
             run("training", results=[result(ddp=turns(7))], missing={"horovod": "not installed"}),
             run("training", results=[result(ddp=turns(1), taco=turns(0.5))]),
             run("accuracy", results=[learned]),
@@ -175,7 +178,9 @@ def test_files_become_a_page_and_its_json(tmp_path):
     assert "0.5000 | 0.0000 | +0.4750 | **worse** |" in text
     assert "not measured: out of / luck" in text
     kept = json.loads((tmp_path / "page.json").read_text())
-    assert [len(kept[kind]) for kind in ("training", "accuracy")] == [1, 1]
+    assert [len(kept[kind]) for kind in ("training", "accuracy")] == [1, 2]
+    modes = [list(each["results"][0]["modes"]) for each in kept["accuracy"]]
+    assert modes == [["dense", "topk_dgc"], ["dense", "topk", "auto"]]
 
 
 def test_a_turn_is_as_long_as_its_slowest_rank():
