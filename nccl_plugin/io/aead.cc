@@ -184,23 +184,14 @@ class AeadIo final : public PacketIoAround {
   std::unique_ptr<Memory> Register(const void*, size_t) override { return nullptr; }
 
   size_t Receive(Incoming* packets, size_t most) override {
+    most = std::min(most, kBatch);
+    size_t kept = 0;
     for (;;) {
-      const size_t count = io_->Receive(packets, std::min(most, kBatch));
-      size_t kept = 0;
-      for (size_t i = 0; i < count; ++i) {
-        const Incoming& packet = packets[i];
-        uint8_t* const in = in_.get() + kept * most_;
-        if (!Open(packet, in)) {
-          ++refused_;
-          continue;
-        }
-        packets[kept] = packet;
-        packets[kept].bytes = in;
-        packets[kept].size = static_cast<uint32_t>(packet.size - kAeadBytes);
-        copied_ += packets[kept].size;
-        ++kept;
-      }
-      if (kept != 0 || count == 0) return kept;
+      const size_t room = most - kept;
+      const size_t count = io_->Receive(packets + kept, room);
+      kept += OpenAll(packets + kept, count, in_.get() + kept * most_);
+      // What was refused must not make it look as if nothing were left.
+      if (kept == most || kept >= kLeft || count < std::min(kLeft, room)) return kept;
     }
   }
 
@@ -213,6 +204,26 @@ class AeadIo final : public PacketIoAround {
   }
 
  private:
+  // Opens packets into memory that has room for all of them, and puts those that are genuine
+  // first. Returns how many.
+  size_t OpenAll(Incoming* packets, size_t count, uint8_t* memory) {
+    size_t kept = 0;
+    for (size_t i = 0; i < count; ++i) {
+      const Incoming& packet = packets[i];
+      uint8_t* const in = memory + kept * most_;
+      if (!Open(packet, in)) {
+        ++refused_;
+        continue;
+      }
+      packets[kept] = packet;
+      packets[kept].bytes = in;
+      packets[kept].size = static_cast<uint32_t>(packet.size - kAeadBytes);
+      copied_ += packets[kept].size;
+      ++kept;
+    }
+    return kept;
+  }
+
   // Those that could not be encrypted count as sent, and are not.
   size_t SendSome(const Outgoing* packets, size_t count) {
     size_t done = 0;

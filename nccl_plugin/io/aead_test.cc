@@ -121,6 +121,27 @@ TEST_F(AeadTest, NoiseIsRefusedAndDoesNotPushOutThoseWhoHaveTheKey) {
   EXPECT_EQ(receiver->stats().refused, 5000u);
 }
 
+// A caller takes fewer than kLeft for all that there is, and comes again much later.
+TEST_F(AeadTest, RefusedPacketsHideNoneBehindThem) {
+  const auto sender = Open(), receiver = Open();
+  for (int i = 0; i < 400; ++i) {
+    if (i % 8 == 0) wire_.push_back("noise");
+    Send(sender.get(), "head", std::to_string(i));
+  }
+  PacketIo::Incoming packets[PacketIo::kLeft];
+  int next = 0;
+  size_t count;
+  do {
+    count = receiver->Receive(packets, PacketIo::kLeft);  // as much as sockets give at once
+    for (size_t i = 0; i < count; ++i) {
+      EXPECT_EQ(std::string(packets[i].bytes, packets[i].bytes + packets[i].size),
+                "head" + std::to_string(next++));
+    }
+  } while (count >= PacketIo::kLeft);
+  EXPECT_EQ(next, 400);
+  EXPECT_EQ(receiver->stats().refused, 50u);
+}
+
 TEST_F(AeadTest, MoreSendersThanAreRemembered) {
   const auto receiver = Open();
   std::vector<std::unique_ptr<PacketIo>> senders;

@@ -11,6 +11,7 @@ constexpr int kBlackTimeouts = 3;
 // Between questions to a black path: this at first, doubling, for long the second, then the last.
 constexpr int64_t kSoon = 1'000'000, kOften = 10'000'000, kSeldom = 100'000'000;
 constexpr int kOftenQuestions = 100;
+constexpr int kAskingPaths = 8;  // more than so many that are black take turns: who reads is slow
 constexpr int64_t kFirstAsked = 1'000'000;   // without credit; doubles,
 constexpr int64_t kLastAsked = 100'000'000;  // up to here
 constexpr int64_t kUnknownRoundTrip = 100'000;
@@ -373,7 +374,10 @@ void Sender::WriteQuestion(int index, int64_t now, Emission* out) {
   path.next_question = kNever;
   if (path.black) {
     const int64_t often = std::min(kSoon << std::min(path.questions, 8), kOften);
-    path.next_question = now + (++path.questions < kOftenQuestions ? often : kSeldom);
+    const int64_t pause = ++path.questions < kOftenQuestions ? often : kSeldom;
+    const auto black =
+        std::count_if(paths_.begin(), paths_.end(), [](const Path& each) { return each.black; });
+    path.next_question = now + pause * std::max<int64_t>(1, black / kAskingPaths);
   }
 }
 

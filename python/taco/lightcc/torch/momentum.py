@@ -94,6 +94,10 @@ def correction_of(
         _log.warning("TACO_TOPK_MOMENTUM=local is left aside: it %s", why)
     if wanted == "keep" or not _is_adam(optimizer):
         return Correction()
+    _log.info(
+        "Adam's first moment is left out where TopK carries gradients: it would delay them once "
+        "more (TACO_TOPK_MOMENTUM=keep leaves it)"
+    )
     return Correction(adam=True)
 
 
