@@ -32,6 +32,11 @@ def without_tables(variables: Iterable[Any]) -> list[Any]:
     return [variable for variable in variables if table_of(variable) is None]
 
 
+def distinct(variables: Iterable[Any]) -> list[Any]:
+    """The tables among `variables`, each once."""
+    return list({id(t): t for t in map(table_of, variables) if t is not None}.values())
+
+
 def as_slices(gradient: Any, table: Any) -> tf.IndexedSlices:
     """The gradient of a table: values (n, dim) under their keys (n,).
 
