@@ -148,8 +148,7 @@ def test_two_tables_do_not_mix():
     optimizer = opt.SGD(1.0, gradient_accumulation_steps=2)
     for _ in range(2):
         slices = [
-            tf.IndexedSlices(tf.fill([1, 2], 1.0 + i), tf.constant([4], tf.int64))
-            for i in range(2)
+            tf.IndexedSlices(tf.fill([1, 2], 1.0 + i), tf.constant([4], tf.int64)) for i in range(2)
         ]
         optimizer.apply(slices, tables)
     np.testing.assert_allclose(rows_of(tables[0], [4]), [[-1, -1]])

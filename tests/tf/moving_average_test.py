@@ -1,7 +1,7 @@
 """use_ema on a table against the same optimizer on a dense variable.
 
-Momentum-free SGD and Adagrad leave rows without a gradient as they are in both, so that the averages
-of rows that batches have missed can be compared too.
+Momentum-free SGD and Adagrad leave rows without a gradient as they are in both, so that the
+averages of rows that batches have missed can be compared too.
 """
 
 from __future__ import annotations

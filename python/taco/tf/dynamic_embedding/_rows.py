@@ -244,6 +244,23 @@ class Rows:
             with tf.control_dependencies([] if cleared is None else [cleared]):
                 return self.upsert(keys, values)
 
+    def get_slot_variables(self, optimizer: Any) -> list[Any]:
+        """What `optimizer` keeps of each row, read-only.
+
+        Args:
+          optimizer: of `tf.keras.optimizers` or `tf.compat.v1.train`.
+
+        Returns:
+          A list of objects with `name`, `export() -> (keys, values)` and `size()`, one for each
+          slot; an empty one for an optimizer without slots.
+
+        Raises:
+          TypeError: an optimizer that cannot train tables.
+        """
+        from taco.tf.optimizers import slots
+
+        return list(slots.slots_of(self, optimizer))  # type: ignore[arg-type]
+
     def restrict(self, num_reserved: int, **kwargs: Any) -> Any:
         """Removes rows until `num_reserved` are left, as `restrict_policy` ranks them.
 

@@ -106,7 +106,8 @@ class _Variables:
         self._store = store
 
     def keys(self) -> list[str]:
-        return [name for name in self._store.keys() if not name.startswith("taco_")]
+        names = self._store.keys()
+        return [name for name in names if not name.startswith("taco_")]
 
     def __getitem__(self, key: str) -> Any:
         return self._store[key]
