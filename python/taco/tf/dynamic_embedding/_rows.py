@@ -261,6 +261,13 @@ class Rows:
 
         return list(slots.slots_of(self, optimizer))  # type: ignore[arg-type]
 
+    def drop_slots(self, name: str | None = None) -> tf.Operation | None:
+        """Forgets what optimizers keep of the rows, which stay: the next one, of whatever kind,
+        begins afresh."""
+        op = _ops.ops().taco_table_set_optimizer
+        done = [op(handle, optimizer="none", drop_slots=True) for handle in self.handles]
+        return tf.group(*done, name=name)
+
     def restrict(self, num_reserved: int, **kwargs: Any) -> Any:
         """Removes rows until `num_reserved` are left, as `restrict_policy` ranks them.
 

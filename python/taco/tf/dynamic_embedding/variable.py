@@ -161,6 +161,9 @@ class Variable(
         self._initializer_given = initializer
         self._first_rows = _initializers.resolve(initializer, self.dim, self.value_dtype, name)
         self._deleter: TableDeleter | None = None
+        self._trained_by: weakref.ref[Any] | None = (
+            None  # the Keras optimizer whose slots these are
+        )
         self._sizes = {}
         with tf_ops.init_scope():
             in_graph_mode = not context.executing_eagerly()

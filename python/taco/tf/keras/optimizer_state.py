@@ -21,7 +21,7 @@ from keras.src.saving import saving_lib
 
 from taco.tf.keras import weights_file
 from taco.tf.keras.weight import has_table
-from taco.tf.optimizers import companions
+from taco.tf.optimizers import companions, keras_hooks
 
 _local = threading.local()
 
@@ -38,6 +38,13 @@ def install() -> None:
             hook = functools.wraps(stock)(wrapped(stock))
             hook._taco_stock = stock  # type: ignore[attr-defined]
             setattr(owner, name, hook)
+
+
+def goes_on() -> bool:
+    """Whether weights are being loaded into a model that trains already, so that the slots of its
+    tables are to be those of its optimizer."""
+    model = getattr(_local, "model", None)
+    return bool(model is not None and getattr(model, "optimizer", None) and model.optimizer.built)
 
 
 def _load_weights(stock: Callable[..., None]) -> Callable[..., None]:
@@ -66,7 +73,8 @@ def _load_own_variables(stock: Callable[..., None]) -> Callable[..., None]:
         model = getattr(_local, "model", None)
         variables = _Variables(store)
         if model is not None and not self.built and len(variables.keys()) > len(self.variables):
-            model.optimizer.build(model.trainable_variables)  # this one, or one around it
+            with keras_hooks.restoring():
+                model.optimizer.build(model.trainable_variables)  # this one, or one around it
         stock(self, variables if len(variables.keys()) < len(store.keys()) else store)
         for name, table in companions.named(self).items():
             part = _Part(store, name)

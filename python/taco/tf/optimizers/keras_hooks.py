@@ -79,13 +79,35 @@ def _build(original: Callable[..., Any], self: Any, variables: Any) -> None:
     if _hands_on(self):
         return original(self, variables)
     object.__setattr__(self, "_taco_variables", variables)  # Keras would track it as a child
+    trains = keras_rules.rule_of(self) is not None  # and has no other optimizer inside for that
     for table in tables.distinct(variables):
+        if trains:
+            tables.hand_over(table, self, _is_fresh(self))
         if self.use_ema:
             moving_average.check(table)
             moving_average.build(self, table)
         if self.gradient_accumulation_steps:
             accumulation.build(self, table)
     return original(self, tables.without_tables(variables))
+
+
+def _is_fresh(optimizer: Any) -> bool:
+    """Whether it has made no step, nor been restored, nor is about to be."""
+    if getattr(_local, "restoring", False):
+        return False
+    with tf.init_scope():
+        return tf.executing_eagerly() and int(optimizer._iterations.value) == 0
+
+
+@contextmanager
+def restoring() -> Iterator[None]:
+    """While an optimizer is built for its state to be restored, with the slots of its tables."""
+    before = getattr(_local, "restoring", False)
+    _local.restoring = True
+    try:
+        yield
+    finally:
+        _local.restoring = before
 
 
 def _add_optimizer_variables(
