@@ -29,39 +29,39 @@ def of(optimizer: Any, table: Any, kind: str, more: int = 0) -> Any:
     """
     from taco.tf.dynamic_embedding.variable import Variable
 
-    owned = optimizer.__dict__.get(_ATTRIBUTE)
-    if owned is None:
-        owned = {}
-        object.__setattr__(optimizer, _ATTRIBUTE, owned)  # Keras would track the dict
-    if (kind, id(table)) not in owned:
-        companion = Variable(
-            name=f"{table.name}/{kind}",
-            key_dtype=table.key_dtype,
-            value_dtype=tf.float32,
-            dim=table.dim + more,
-            devices=table.devices,
-            partitioner=table.partition_fn,
-            trainable=False,
-            checkpoint=table.checkpoint,
-        )
-        number = sum(has == kind for has, _ in owned)
-        optimizer._track_trackable(companion, f"taco_{kind}_{number}")
-        owned[kind, id(table)] = (table, companion)
-    return owned[kind, id(table)][1]
+    pairs = all_of(optimizer, kind)
+    for has, companion in pairs:
+        if has is table:
+            return companion
+    companion = Variable(
+        name=f"{table.name}/{kind}",
+        key_dtype=table.key_dtype,
+        value_dtype=tf.float32,
+        dim=table.dim + more,
+        devices=table.devices,
+        partitioner=table.partition_fn,
+        trainable=False,
+        checkpoint=table.checkpoint,
+    )
+    optimizer._track_trackable(companion, _name(kind, len(pairs)))
+    owned = optimizer.__dict__.setdefault(_ATTRIBUTE, {})  # set so that Keras does not track it
+    owned.setdefault(kind, []).append((table, companion))
+    return companion
 
 
 def all_of(optimizer: Any, kind: str) -> list[tuple[Any, Any]]:
     """The pairs (table, companion) of one kind, in the order in which they were made."""
-    owned = optimizer.__dict__.get(_ATTRIBUTE, {})
-    return [pair for (has, _), pair in owned.items() if has == kind]
+    return list(optimizer.__dict__.get(_ATTRIBUTE, {}).get(kind, ()))
 
 
 def named(optimizer: Any) -> dict[str, Any]:
     """All companions of an optimizer, under names that tell them apart in a file."""
-    found: dict[str, Any] = {}
-    kinds: dict[str, int] = {}
-    for (kind, _), (_, companion) in optimizer.__dict__.get(_ATTRIBUTE, {}).items():
-        number = kinds.setdefault(kind, 0)
-        kinds[kind] += 1
-        found[f"taco_{kind}_{number}"] = companion
-    return found
+    return {
+        _name(kind, number): companion
+        for kind, pairs in optimizer.__dict__.get(_ATTRIBUTE, {}).items()
+        for number, (_, companion) in enumerate(pairs)
+    }
+
+
+def _name(kind: str, number: int) -> str:
+    return f"taco_{kind}_{number}"
