@@ -1,4 +1,4 @@
-"""A table spread over two parameter servers and trained by two workers, as TensorFlow 1 does it.
+"""A table spread over two parameter servers and trained by workers, as TensorFlow 1 and 2 do it.
 
 All servers are in this process, on ports of the loopback that were free a moment ago.
 """
@@ -17,10 +17,9 @@ PS = ["/job:ps/task:0", "/job:ps/task:1"]
 KEYS = np.array([3, -8, 2**61, 0, 11, -1])
 
 
-@pytest.fixture(scope="module")
-def workers():
-    """The targets of two workers' sessions."""
-    sockets = [socket.socket() for _ in range(4)]
+def start(workers: int):
+    """Starts two parameter servers and some workers: what runs where, and the servers."""
+    sockets = [socket.socket() for _ in range(2 + workers)]
     for each in sockets:
         each.bind(("localhost", 0))
     ports = [each.getsockname()[1] for each in sockets]
@@ -32,9 +31,16 @@ def workers():
     }
     servers = {
         (job, task): tf.distribute.Server(cluster, job_name=job, task_index=task)
-        for job in cluster
-        for task in range(2)
+        for job, tasks in cluster.items()
+        for task in range(len(tasks))
     }
+    return cluster, servers
+
+
+@pytest.fixture(scope="module")
+def workers():
+    """The targets of two workers' sessions."""
+    _, servers = start(2)
     return [servers["worker", task].target for task in range(2)]
 
 
@@ -91,3 +97,42 @@ def test_a_save_of_both_servers_is_restored(workers, tmp_path):
         np.testing.assert_array_equal(session.run(program.rows), rows)
         session.run(program.step, {program.ids: KEYS})
         np.testing.assert_array_equal(session.run(program.rows), after)
+
+
+def test_a_coordinator_trains_saves_and_restores(tmp_path):
+    # One worker: two in one process wait for each other for ever, with stock variables as well.
+    cluster, servers = start(1)
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec(cluster), rpc_layer="grpc"
+    )
+    strategy = tf.distribute.ParameterServerStrategy(resolver)
+    coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
+    with strategy.scope():
+        table = de.Variable(name="coordinated", dim=2, devices=PS)
+        weight = tf.Variable([1.0, 1.0])
+        optimizer = tf.keras.optimizers.Adagrad(0.1)
+        optimizer.build([table, weight])
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.nn.embedding_lookup(table, tf.constant(KEYS)) * weight)
+        optimizer.apply(tape.gradient(loss, [table, weight]), [table, weight])
+        return loss
+
+    scheduled = tf.function(lambda: strategy.run(step))
+    for _ in range(3):
+        coordinator.schedule(scheduled)
+    coordinator.join()
+    sizes = [int(table.size(i)) for i in range(2)]
+    assert sum(sizes) == len(KEYS) and min(sizes) > 0
+    rows = table.lookup(KEYS).numpy()
+    checkpoint = tf.train.Checkpoint(table=table, weight=weight)
+    path = checkpoint.save(str(tmp_path / "m"))
+    table.clear()
+    checkpoint.restore(path)
+    np.testing.assert_array_equal(table.lookup(KEYS), rows)
+    alone = de.Variable(name="coordinated", dim=2)
+    tf.train.Checkpoint(table=alone).restore(path).expect_partial()
+    np.testing.assert_array_equal(alone.lookup(KEYS), rows)
+    del servers

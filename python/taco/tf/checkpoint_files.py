@@ -8,6 +8,7 @@ files stay until the new checkpoint names the new ones. `checkpoint_folder` then
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,10 @@ _ANONYMOUS = "cd2c89b7-88b7-44c8-ad83-06c2a9158347"
 
 
 def save(handles: Sequence[tf.Tensor], prefix: str | tf.Tensor) -> tf.Tensor:
-    """Writes tables to files of `prefix`, all as they are at one moment.
+    """Writes tables to files of `prefix`, those of one machine all as they are at one moment.
 
     Args:
-      handles: resource tensors of the tables, on one machine.
+      handles: resource tensors of the tables.
       prefix: scalar string.
 
     Returns:
@@ -38,7 +39,35 @@ def save(handles: Sequence[tf.Tensor], prefix: str | tf.Tensor) -> tf.Tensor:
     """
     checkpoint_folder.hold()
     nothing = tf.zeros([0], tf.string)
-    return _ops.ops().taco_tables_save(list(handles), prefix, nothing, delete_orphans=False)
+    places = by_machine(handles)
+    parts = []
+    for machine, numbers in places.items():
+        with tf.device(machine) if len(places) > 1 else contextlib.nullcontext():
+            there = [handles[number] for number in numbers]
+            parts.append(_ops.ops().taco_tables_save(there, prefix, nothing, delete_orphans=False))
+    return in_order(parts, places)
+
+
+def machine_of(handle: tf.Tensor) -> str:
+    """Where the file of a table is written: the CPU of the machine that has it."""
+    spec = tf.compat.v1.DeviceSpec.from_string(str(handle.device))
+    return spec.replace(device_type="CPU", device_index=0).to_string()
+
+
+def by_machine(handles: Sequence[tf.Tensor]) -> dict[str, list[int]]:
+    """The tables on each machine, by their number."""
+    places: dict[str, list[int]] = {}
+    for number, handle in enumerate(handles):
+        places.setdefault(machine_of(handle), []).append(number)
+    return places
+
+
+def in_order(parts: Sequence[tf.Tensor], places: dict[str, list[int]]) -> tf.Tensor:
+    """The manifests of all tables in order, from those of each machine."""
+    if len(parts) == 1:
+        return parts[0]
+    order = [number for numbers in places.values() for number in numbers]
+    return tf.gather(tf.concat(parts, 0), [order.index(n) for n in range(len(order))])
 
 
 def restore(

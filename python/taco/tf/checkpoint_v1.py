@@ -60,7 +60,7 @@ def manifest_spec(variable: Variable) -> saveable_object.SaveSpec:
         slice_spec="",
         name=variable.name + checkpoint_folder.V1_SUFFIX,
         dtype=tf.string,
-        device=_machine(variable.handles[0]),
+        device=checkpoint_files.machine_of(variable.handles[0]),
     )
 
 
@@ -69,21 +69,13 @@ def restore(variable: Variable, manifests: tf.Tensor) -> tf.Operation | None:
     return checkpoint_files.restore(variable, _filename(variable), manifests)
 
 
-def _machine(handle: tf.Tensor) -> str:
-    """Where the file of a table is written: the CPU of the machine that has it."""
-    spec = tf.compat.v1.DeviceSpec.from_string(str(handle.device))
-    return spec.replace(device_type="CPU", device_index=0).to_string()
-
-
 def _manifests(variable: Variable) -> tf.Tensor:
     filename = _filename(variable)
     save = _saves.setdefault(filename.graph, {}).setdefault(filename.name, _Save())
     for member, given in save.given:
         if member is variable:
             return given
-    places: dict[str, list[int]] = {}  # the tables on each machine, by their number
-    for number, handle in enumerate(variable.handles):
-        places.setdefault(_machine(handle), []).append(number)
+    places = checkpoint_files.by_machine(variable.handles)
     parts = [
         _join(
             save.cuts.setdefault(machine, _Cut()),
@@ -93,11 +85,8 @@ def _manifests(variable: Variable) -> tf.Tensor:
         )
         for machine, numbers in places.items()
     ]
-    manifests = parts[0]
-    if len(parts) > 1:
-        order = [number for numbers in places.values() for number in numbers]
-        with tf.device(_machine(variable.handles[0])):
-            manifests = tf.gather(tf.concat(parts, 0), [order.index(n) for n in range(len(order))])
+    with tf.device(checkpoint_files.machine_of(variable.handles[0])):
+        manifests = checkpoint_files.in_order(parts, places)
     save.given.append((variable, manifests))
     return manifests
 
