@@ -91,6 +91,11 @@ def restore(
     ).op
 
 
+def restore_one(handle: tf.Tensor, prefix: str | tf.Tensor, manifest: tf.Tensor) -> Any:
+    """Replaces the rows of one table by those of one file."""
+    return _ops.ops().taco_table_restore(handle, prefix, manifest)
+
+
 def _done(operations: Sequence[tf.Operation]) -> tf.Tensor:
     with tf.control_dependencies(operations):
         return tf.constant(True)

@@ -20,6 +20,7 @@ from tensorflow.python.training.saving import saveable_object
 from taco.tf import checkpoint_files, checkpoint_folder
 
 if TYPE_CHECKING:
+    from taco.tf.dynamic_embedding._table import Table
     from taco.tf.dynamic_embedding.variable import Variable
 
 
@@ -46,14 +47,14 @@ class _Save:
     """
 
     cuts: dict[str, _Cut] = dataclasses.field(default_factory=dict)
-    given: list[tuple[Variable, tf.Tensor]] = dataclasses.field(default_factory=list)
+    given: list[tuple[Variable | Table, tf.Tensor]] = dataclasses.field(default_factory=list)
 
 
 # For each graph: the Savers by the name of their filename tensor.
 _saves: weakref.WeakKeyDictionary[tf.Graph, dict[str, _Save]] = weakref.WeakKeyDictionary()
 
 
-def manifest_spec(variable: Variable) -> saveable_object.SaveSpec:
+def manifest_spec(variable: Variable | Table) -> saveable_object.SaveSpec:
     """What the Saver is to write for `variable`."""
     return saveable_object.SaveSpec(
         lambda: _manifests(variable),
@@ -69,7 +70,13 @@ def restore(variable: Variable, manifests: tf.Tensor) -> tf.Operation | None:
     return checkpoint_files.restore(variable, _filename(variable), manifests)
 
 
-def _manifests(variable: Variable) -> tf.Tensor:
+def restore_table(table: Table, manifests: tf.Tensor) -> tf.Operation | None:
+    """The operation that restores one table, for the Saver under construction."""
+    filename = _filename(table)
+    return checkpoint_files.restore_one(table.resource_handle, filename, manifests[0])
+
+
+def _manifests(variable: Variable | Table) -> tf.Tensor:
     filename = _filename(variable)
     save = _saves.setdefault(filename.graph, {}).setdefault(filename.name, _Save())
     for member, given in save.given:
@@ -106,7 +113,7 @@ def _join(cut: _Cut, handles: list[tf.Tensor], machine: str, filename: tf.Tensor
     return given.outputs[0]
 
 
-def _filename(variable: Variable) -> tf.Tensor:
+def _filename(variable: Variable | Table) -> tf.Tensor:
     """The filename tensor of the Saver under construction: "Const" in its name scope."""
     if context.executing_eagerly():
         raise ValueError(

@@ -261,3 +261,24 @@ def test_another_number_of_devices_of_a_server(tmp_path):
                 else:
                     saver.restore(session, path)
                     assert session.run(table.size()) == 20
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_tables_by_themselves(tmp_path, count):
+    for restored in (False, True):
+        with tf.Graph().as_default(), v1.Session() as session:
+            table = de.Variable(name="t", dim=2, devices=["/CPU:0"] * count)
+            beside = de.Variable(name="beside", dim=1)
+            saver = v1.train.Saver([*table.tables, beside])
+            if not restored:
+                session.run(table.upsert([1, 2, 3, 4], tf.ones([4, 2])))
+                path = saver.save(session, str(tmp_path / "m"))
+                files = glob.glob(path + ".data-*-of-taco*")
+                assert len(files) == count + 1
+                sizes = session.run([table.size(i) for i in range(count)])
+                saver.save(session, str(tmp_path / "m"))
+                assert len(glob.glob(path + ".data-*-of-taco*")) == count + 1
+            else:
+                session.run(table.upsert([9], tf.zeros([1, 2])))
+                saver.restore(session, path)
+                assert session.run([table.size(i) for i in range(count)]) == sizes

@@ -41,7 +41,7 @@ class Rows:
     @property
     def tables(self) -> list[Table]:
         """The tables that the rows are spread over, one for each device."""
-        return [Table(self, handle) for handle in self.handles]
+        return [Table(self, number) for number in range(len(self.handles))]
 
     # Reading.
 

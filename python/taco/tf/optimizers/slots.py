@@ -43,6 +43,11 @@ class Slot:
         self.name = f"{params.name}/{slot_name}"
         self._index = index
 
+    @property
+    def tables(self) -> list[Any]:
+        """None of its own: slots are saved with the rows."""
+        return []
+
     def export(self, name: str | None = None) -> tuple[tf.Tensor, tf.Tensor]:
         """All keys (n,) and this slot of their rows (n, dim), float32; n is 0 before the first
         step of the optimizer. The rows of the whole table are in memory meanwhile."""
