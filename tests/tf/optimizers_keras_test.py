@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from taco.tf import dynamic_embedding as de
+from taco.tf.keras import Embedding
 from taco.tf.optimizers import SparseAdam
 from tensorflow import keras
 
@@ -202,12 +203,6 @@ def test_an_optimizer_with_an_update_of_its_own_is_refused():
         Mine().build([filled([1], [[1.0]])])
 
 
-@pytest.mark.parametrize("option", [{"use_ema": True}, {"gradient_accumulation_steps": 2}])
-def test_options_that_tables_do_not_know_are_refused(option):
-    with pytest.raises(ValueError, match=next(iter(option))):
-        opt.Adam(**option).build([filled([1], [[1.0]])])
-
-
 def test_optimizers_without_tables_are_untouched():
     filled([1], [[1.0]])
     variable = tf.Variable([1.0])
@@ -267,3 +262,31 @@ def test_the_wrapper_gives_the_optimizer_back():
     assert de.DynamicEmbeddingOptimizer(optimizer) is optimizer
     with pytest.raises(TypeError, match="expected an optimizer"):
         de.DynamicEmbeddingOptimizer("adam")
+
+
+def test_several_optimizers_behind_one():
+    """A table by one optimizer and the rest by another, as MultiOptimizer shares them out."""
+
+    def make():
+        by_name = {"beside": opt.SGD(0.5)}
+        return opt.MultiOptimizer(
+            lambda v: by_name["beside"] if v.shape == (2,) else by_name.setdefault("t", opt.Adam())
+        )
+
+    run(make)
+    run(make, in_function=True)
+
+
+def test_several_optimizers_behind_one_in_fit():
+    model = keras.Sequential(
+        [Embedding(3), keras.layers.Flatten(), keras.layers.Dense(1, name="top")]
+    )
+    table_optimizer, top = opt.Adagrad(0.1), opt.Nadam(0.01)
+    model.compile(opt.MultiOptimizer(opt.OptimizerMap(table_optimizer, {".*top.*": top})), "mse")
+    ids = np.array([[1, 2], [3, 4]])
+    model.fit(ids, np.ones((2, 1)), epochs=3, verbose=0)
+    assert int(model.layers[0].table.size()) == 4
+    assert int(model.layers[0].table.get_slot_variables(table_optimizer)[0].size()) == 4
+    with pytest.raises(TypeError, match="Nadam cannot train"):
+        model.compile(opt.MultiOptimizer(opt.OptimizerMap(opt.Nadam())), "mse")
+        model.fit(ids, np.ones((2, 1)), verbose=0)

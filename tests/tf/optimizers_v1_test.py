@@ -309,3 +309,19 @@ def test_lamb_scales_by_weights_over_direction():
     train.LAMBOptimizer(learning_rate=0.1).apply_gradients([(tf.constant([1.0, 1.0]), variable)])
     scale = 0.1 * 5.0 / np.sqrt(2.0)
     np.testing.assert_allclose(variable, [3.0 - scale, 4.0 - scale], rtol=1e-5)
+
+
+@pytest.mark.parametrize("counted", [False, True])
+@pytest.mark.parametrize("beside", [False, True])
+def test_the_step_has_the_name_that_it_was_given(counted, beside):
+    with tf.Graph().as_default() as graph:
+        var = de.Variable(name="named", dim=2)
+        loss = tf.reduce_sum(tf.nn.embedding_lookup(var, [1, 2]))
+        if beside:
+            loss += v1.get_variable("w", initializer=1.0)
+        count = v1.train.get_or_create_global_step() if counted else None
+        step = v1.train.AdamOptimizer().minimize(loss, count, name="train")
+        assert step.name == "train"
+        assert graph.get_operation_by_name("train") is step
+        names = {variable.op.name for variable in v1.global_variables()}
+        assert ("beta1_power" in names) is beside

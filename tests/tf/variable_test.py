@@ -390,3 +390,50 @@ def test_a_dim_that_is_no_integer_is_refused(dim):
 def test_an_init_size_beyond_the_machine_is_refused(init_size):
     with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="init_size"):
         de.Variable(name="huge", dim=8, init_size=init_size)
+
+
+def test_slots_can_be_looked_at():
+    var = table(dim=2, devices=["/CPU:0"] * 2)
+    optimizer = tf.keras.optimizers.Adam(0.1, amsgrad=True)
+    slots = var.get_slot_variables(optimizer)
+    assert [slot.name for slot in slots] == [f"{var.name}/{name}" for name in ("m", "v", "vhat")]
+    assert all(int(slot.size()) == 0 for slot in slots)
+    slices = tf.IndexedSlices(tf.constant([[1.0, 2.0], [3.0, 4.0]]), tf.constant([7, 8], tf.int64))
+    optimizer.apply([slices], [var])
+    keys, rows = slots[0].export()
+    of_keys = dict(zip(keys.numpy().tolist(), rows.numpy().tolist(), strict=True))
+    np.testing.assert_allclose([of_keys[7], of_keys[8]], [[0.1, 0.2], [0.3, 0.4]], rtol=1e-5)
+    assert int(slots[2].size()) == 2
+    assert var.get_slot_variables(tf.keras.optimizers.SGD(0.1)) == []
+    with pytest.raises(TypeError, match="Nadam cannot train"):
+        var.get_slot_variables(tf.keras.optimizers.Nadam())
+
+
+def test_slots_of_a_graph_can_be_looked_at():
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        var = de.Variable(name="slots", dim=1)
+        optimizer = v1.train.RMSPropOptimizer(0.1, centered=True)
+        step = optimizer.minimize(tf.reduce_sum(tf.nn.embedding_lookup(var, [4, 5])))
+        slots = {slot.name: slot for slot in var.get_slot_variables(optimizer)}
+        assert sorted(slots) == [
+            "slots/average_gradient",
+            "slots/momentum",
+            "slots/velocity",
+        ]
+        session.run(v1.global_variables_initializer())
+        session.run(step)
+        keys, rows = session.run(slots["slots/velocity"].export())
+        assert sorted(keys) == [4, 5] and rows.shape == (2, 1)
+        np.testing.assert_allclose(rows, 1.0)  # 0.9 * 1 + 0.1 * 1, from where it starts
+
+
+def test_a_saver_to_files_is_what_there_is_anyway():
+    creator = de.CuckooHashTableCreator(saver=de.FileSystemSaver())
+    assert isinstance(table(kv_creator=creator).kv_creator.saver, de.FileSystemSaver)
+    with pytest.raises(ValueError, match="leave save_path out"):
+        de.FileSystemSaver(save_path="/elsewhere")
+    with pytest.raises(ValueError, match="each process saves the tables that it has"):
+        de.FileSystemSaver(proc_size=2, proc_rank=1)
+    with pytest.raises(ValueError, match=r"give de.FileSystemSaver\(\)"):
+        de.CuckooHashTableCreator(saver="there")

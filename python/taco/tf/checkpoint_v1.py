@@ -3,7 +3,8 @@
 The Saver asks each variable for a tensor to write, in the midst of building its own operations.
 What a variable gives is its manifests, an output of an operation that writes the tables' files. As
 the Saver goes on to the next variable, that operation is replaced by one that writes both: so that
-in the end one operation, one consistent cut, writes all tables of the Saver (on each machine).
+in the end one operation, one consistent cut, writes all tables of the Saver on each machine. Of a
+variable whose tables lie on several machines, each of these operations gives a part.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tensorflow.python.training.saving import saveable_object
 from taco.tf import checkpoint_files, checkpoint_folder
 
 if TYPE_CHECKING:
+    from taco.tf.dynamic_embedding._table import Table
     from taco.tf.dynamic_embedding.variable import Variable
 
 
@@ -27,30 +29,39 @@ class _Cut:
     """The tables that one Saver writes on one machine, as far as it has come.
 
     Attributes:
-      filename: the Saver's filename tensor.
-      members: the variables.
+      members: the tables of each variable, as their handles.
       manifests: what the Saver was given for each: an identity operation, whose input is replaced.
     """
 
-    filename: tf.Tensor
-    members: list[Variable] = dataclasses.field(default_factory=list)
+    members: list[list[tf.Tensor]] = dataclasses.field(default_factory=list)
     manifests: list[tf.Operation] = dataclasses.field(default_factory=list)
 
 
-# For each graph: (filename tensor's name, machine) -> cut.
-_cuts: weakref.WeakKeyDictionary[tf.Graph, dict[tuple[str, str], _Cut]] = (
-    weakref.WeakKeyDictionary()
-)
+@dataclasses.dataclass
+class _Save:
+    """One Saver under construction.
+
+    Attributes:
+      cuts: by machine.
+      given: the variables that it has asked, and what they gave.
+    """
+
+    cuts: dict[str, _Cut] = dataclasses.field(default_factory=dict)
+    given: list[tuple[Variable | Table, tf.Tensor]] = dataclasses.field(default_factory=list)
 
 
-def manifest_spec(variable: Variable) -> saveable_object.SaveSpec:
+# For each graph: the Savers by the name of their filename tensor.
+_saves: weakref.WeakKeyDictionary[tf.Graph, dict[str, _Save]] = weakref.WeakKeyDictionary()
+
+
+def manifest_spec(variable: Variable | Table) -> saveable_object.SaveSpec:
     """What the Saver is to write for `variable`."""
     return saveable_object.SaveSpec(
         lambda: _manifests(variable),
         slice_spec="",
         name=variable.name + checkpoint_folder.V1_SUFFIX,
         dtype=tf.string,
-        device=_machine(variable),
+        device=checkpoint_files.machine_of(variable.handles[0]),
     )
 
 
@@ -59,26 +70,41 @@ def restore(variable: Variable, manifests: tf.Tensor) -> tf.Operation | None:
     return checkpoint_files.restore(variable, _filename(variable), manifests)
 
 
-def _machine(variable: Variable) -> str:
-    """Where the files are written: the CPU of the machine that has the tables."""
-    spec = tf.compat.v1.DeviceSpec.from_string(variable.device)
-    return spec.replace(device_type="CPU", device_index=0).to_string()
+def restore_table(table: Table, manifests: tf.Tensor) -> tf.Operation | None:
+    """The operation that restores one table, for the Saver under construction."""
+    filename = _filename(table)
+    return checkpoint_files.restore_one(table.resource_handle, filename, manifests[0])
 
 
-def _manifests(variable: Variable) -> tf.Tensor:
+def _manifests(variable: Variable | Table) -> tf.Tensor:
     filename = _filename(variable)
-    machine = _machine(variable)
-    cuts = _cuts.setdefault(filename.graph, {})
-    cut = cuts.setdefault((filename.name, machine), _Cut(filename))
-    for member, given in zip(cut.members, cut.manifests, strict=True):
+    save = _saves.setdefault(filename.graph, {}).setdefault(filename.name, _Save())
+    for member, given in save.given:
         if member is variable:
-            return given.outputs[0]
-    cut.members.append(variable)
+            return given
+    places = checkpoint_files.by_machine(variable.handles)
+    parts = [
+        _join(
+            save.cuts.setdefault(machine, _Cut()),
+            [variable.handles[number] for number in numbers],
+            machine,
+            filename,
+        )
+        for machine, numbers in places.items()
+    ]
+    with tf.device(checkpoint_files.machine_of(variable.handles[0])):
+        manifests = checkpoint_files.in_order(parts, places)
+    save.given.append((variable, manifests))
+    return manifests
+
+
+def _join(cut: _Cut, handles: list[tf.Tensor], machine: str, filename: tf.Tensor) -> tf.Tensor:
+    """Takes the tables of one more variable into a cut, and gives their manifests."""
+    cut.members.append(handles)
     with tf.device(machine):
-        handles = [handle for member in cut.members for handle in member.handles]
         parts = tf.split(
-            checkpoint_files.save(handles, filename),
-            [len(member.handles) for member in cut.members],
+            checkpoint_files.save([h for member in cut.members for h in member], filename),
+            [len(member) for member in cut.members],
         )
         given = tf.identity(parts[-1], name="taco_manifests").op
     for earlier, part in zip(cut.manifests, parts[:-1], strict=True):
@@ -87,7 +113,7 @@ def _manifests(variable: Variable) -> tf.Tensor:
     return given.outputs[0]
 
 
-def _filename(variable: Variable) -> tf.Tensor:
+def _filename(variable: Variable | Table) -> tf.Tensor:
     """The filename tensor of the Saver under construction: "Const" in its name scope."""
     if context.executing_eagerly():
         raise ValueError(

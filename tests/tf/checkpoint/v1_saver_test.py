@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 import tensorflow as tf
+from taco.tf import _ops
 from taco.tf import dynamic_embedding as de
 
 v1 = tf.compat.v1
@@ -182,24 +183,102 @@ def test_eager_saver_says_what_to_use(tmp_path: pathlib.Path) -> None:
         v1.train.Saver([table]).save(None, str(tmp_path / "m"))
 
 
-@pytest.mark.parametrize("devices", [1, 3])
-def test_another_number_of_devices_is_refused_with_the_remedy(tmp_path, devices):
-    def program(count: int) -> tuple[v1.Session, de.Variable, v1.train.Saver]:
-        with tf.Graph().as_default():
-            table = de.Variable(name="t", dim=2, devices=["/CPU:0"] * count)
-            saver = v1.train.Saver([table])
-            session = v1.Session()
-            session.run(v1.global_variables_initializer())
-            return session, table, saver
+def sharded_program(count: int) -> tuple[v1.Session, de.Variable, v1.train.Saver]:
+    """A table on `count` devices, with the slots of Adam after `train`."""
+    with tf.Graph().as_default():
+        table = de.Variable(name="t", dim=2, devices=["/CPU:0"] * count)
+        rows = tf.nn.embedding_lookup(table, tf.constant([*range(-9, 30), 2**62], tf.int64))
+        loss = tf.reduce_sum(rows * tf.range(2.0))
+        v1.train.AdamOptimizer(0.1).minimize(loss, name="train")
+        saver = v1.train.Saver([table])
+        session = v1.Session()
+        session.run(v1.global_variables_initializer())
+        return session, table, saver
 
-    session, table, saver = program(2)
+
+def slots_of(session: v1.Session, table: de.Variable) -> dict[int, list[float]]:
+    parts = session.run(
+        [
+            _ops.ops().taco_table_export_slots(h, K=tf.int64, V=tf.float32, dim=2)
+            for h in table.handles
+        ]
+    )
+    found = {}
+    for part in parts:
+        found.update(zip(part.keys.tolist(), part.slots.tolist(), strict=True))
+    return found
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (2, 3), (1, 2), (3, 2)])
+def test_another_number_of_devices(tmp_path, before, after):
+    session, table, saver = sharded_program(before)
     with session, session.graph.as_default():
-        session.run(table.upsert([1, 2, 3], tf.ones([3, 2])))
+        for _ in range(2):
+            session.run("train")
         path = saver.save(session, str(tmp_path / "saved"))
-    session, table, saver = program(devices)
+        saved = slots_of(session, table)
+    session, table, saver = sharded_program(after)
+    with session, session.graph.as_default():
+        session.run(table.upsert([1000], tf.ones([1, 2])))
+        saver.restore(session, path)
+        assert slots_of(session, table) == saved
+        for index, handle in enumerate(table.handles):
+            ids = _ops.ops().taco_table_export(handle, K=tf.int64, V=tf.float32, dim=2).keys
+            owner = table.partition_fn(ids, after)
+            assert set(session.run(owner)) == {index}
+        session.run("train")
+
+
+def test_another_number_of_devices_and_a_corrupt_file(tmp_path):
+    session, table, saver = sharded_program(3)
+    with session, session.graph.as_default():
+        session.run("train")
+        path = saver.save(session, str(tmp_path / "saved"))
+    name = sorted(tmp_path.glob("saved.data-*-of-taco2"))[0]
+    data = bytearray(name.read_bytes())
+    data[len(data) // 2] ^= 1
+    name.write_bytes(data)
+    session, table, saver = sharded_program(2)
     with session, session.graph.as_default():
         session.run(table.upsert([9], tf.ones([1, 2])))
         size = table.size()
-        with pytest.raises(tf.errors.InvalidArgumentError, match="tf.train.Checkpoint"):
+        with pytest.raises(tf.errors.DataLossError, match=name.name):
             saver.restore(session, path)
         assert session.run(size) == 1
+
+
+def test_another_number_of_devices_of_a_server(tmp_path):
+    server = tf.distribute.Server({"ps": ["localhost:0"]}, job_name="ps", task_index=0)
+    for count in (2, 3):
+        with tf.Graph().as_default():
+            table = de.Variable(name="t", dim=2, devices=["/job:ps/task:0"] * count)
+            saver = v1.train.Saver([table])
+            with v1.Session(server.target) as session:
+                if count == 2:
+                    session.run(table.upsert([*range(20)], tf.ones([20, 2])))
+                    path = saver.save(session, str(tmp_path / "saved"))
+                    session.run(table.clear())
+                else:
+                    saver.restore(session, path)
+                    assert session.run(table.size()) == 20
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_tables_by_themselves(tmp_path, count):
+    for restored in (False, True):
+        with tf.Graph().as_default(), v1.Session() as session:
+            table = de.Variable(name="t", dim=2, devices=["/CPU:0"] * count)
+            beside = de.Variable(name="beside", dim=1)
+            saver = v1.train.Saver([*table.tables, beside])
+            if not restored:
+                session.run(table.upsert([1, 2, 3, 4], tf.ones([4, 2])))
+                path = saver.save(session, str(tmp_path / "m"))
+                files = glob.glob(path + ".data-*-of-taco*")
+                assert len(files) == count + 1
+                sizes = session.run([table.size(i) for i in range(count)])
+                saver.save(session, str(tmp_path / "m"))
+                assert len(glob.glob(path + ".data-*-of-taco*")) == count + 1
+            else:
+                session.run(table.upsert([9], tf.zeros([1, 2])))
+                saver.restore(session, path)
+                assert session.run([table.size(i) for i in range(count)]) == sizes

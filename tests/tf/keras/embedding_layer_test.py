@@ -333,3 +333,15 @@ def test_initial_weights_for_ids_that_are_no_integers_are_refused() -> None:
 def test_an_input_dim_by_position_is_named() -> None:
     with pytest.raises(TypeError, match=r"no input_dim: write Embedding\(16\)"):
         Embedding(1000, 16)
+
+
+def test_a_strategy_of_several_replicas_is_named_as_what_is_in_the_way(monkeypatch):
+    """Keras builds a model with what has no type then, and would blame the type of the ids."""
+    layer = Embedding(4)
+
+    class TwoReplicas:
+        num_replicas_in_sync = 2
+
+    monkeypatch.setattr(tf.distribute, "get_strategy", TwoReplicas)
+    with pytest.raises(NotImplementedError, match="strategy of several replicas"):
+        layer.compute_output_spec(keras.KerasTensor((2, 3), "float32"))

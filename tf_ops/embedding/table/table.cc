@@ -333,8 +333,8 @@ Status Table::SetOptimizer(const OptimizerSpec& spec, bool drop_slots, Executor*
     return FailedPrecondition("embedding table '" + impl_->options.name + "' holds the slots of " +
                               present.Name() + " and cannot be trained with " + spec.Name() +
                               " at the same time. Go on with " + present.Name() +
-                              ", or call set_optimizer(..., drop_slots=True) on the variable to "
-                              "give its slots up.");
+                              ", or call drop_slots() on the variable (drop_slots=True of the "
+                              "operation) to give its slots up.");
   }
   if (!has_slots && !wants_slots) {
     impl_->optimizer = spec;

@@ -7,6 +7,7 @@ START HERE: `get_variable`, and then TensorFlow's own `tf.nn.embedding_lookup`.
 from taco.tf.dynamic_embedding._creators import (
     CuckooHashTableConfig,
     CuckooHashTableCreator,
+    FileSystemSaver,
     KVCreator,
 )
 from taco.tf.dynamic_embedding._get_variable import get_variable
@@ -37,6 +38,7 @@ __all__ = [
     "CuckooHashTableConfig",
     "CuckooHashTableCreator",
     "DynamicEmbeddingOptimizer",
+    "FileSystemSaver",
     "FrequencyRestrictPolicy",
     "GraphKeys",
     "KVCreator",

@@ -41,7 +41,7 @@ class Rows:
     @property
     def tables(self) -> list[Table]:
         """The tables that the rows are spread over, one for each device."""
-        return [Table(self, handle) for handle in self.handles]
+        return [Table(self, number) for number in range(len(self.handles))]
 
     # Reading.
 
@@ -243,6 +243,30 @@ class Rows:
                 cleared = self.clear()
             with tf.control_dependencies([] if cleared is None else [cleared]):
                 return self.upsert(keys, values)
+
+    def get_slot_variables(self, optimizer: Any) -> list[Any]:
+        """What `optimizer` keeps of each row, read-only.
+
+        Args:
+          optimizer: of `tf.keras.optimizers` or `tf.compat.v1.train`.
+
+        Returns:
+          A list of objects with `name`, `export() -> (keys, values)` and `size()`, one for each
+          slot; an empty one for an optimizer without slots.
+
+        Raises:
+          TypeError: an optimizer that cannot train tables.
+        """
+        from taco.tf.optimizers import slots
+
+        return list(slots.slots_of(self, optimizer))  # type: ignore[arg-type]
+
+    def drop_slots(self, name: str | None = None) -> tf.Operation | None:
+        """Forgets what optimizers keep of the rows, which stay: the next one, of whatever kind,
+        begins afresh."""
+        op = _ops.ops().taco_table_set_optimizer
+        done = [op(handle, optimizer="none", drop_slots=True) for handle in self.handles]
+        return tf.group(*done, name=name)
 
     def restrict(self, num_reserved: int, **kwargs: Any) -> Any:
         """Removes rows until `num_reserved` are left, as `restrict_policy` ranks them.

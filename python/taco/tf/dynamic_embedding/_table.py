@@ -5,24 +5,56 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
+from tensorflow.python.training.saving import saveable_object
 
-from taco.tf import _ops
+from taco.tf import _ops, checkpoint_v1
 
 if TYPE_CHECKING:
     from taco.tf.dynamic_embedding._rows import Rows
 
 
-class Table:
+class Table(saveable_object.SaveableObject):
     """What `Variable.tables` holds for each device. It takes only keys that the variable's
     partitioner gives to it; `Variable`'s own methods see to that.
+
+    `tf.compat.v1.train.Saver(var.tables)` saves each of them by itself, slots included, and
+    restores it into the table of the same number.
 
     Attributes:
       resource_handle: scalar resource tensor.
     """
 
-    def __init__(self, variable: Rows, resource_handle: tf.Tensor):
+    def __init__(self, variable: Rows, number: int):
         self._variable = variable
-        self.resource_handle = resource_handle
+        self._number = number
+        self.resource_handle = variable.handles[number]
+
+    @property
+    def name(self) -> str:
+        """The variable's, and which of its tables this is where there are several."""
+        count = len(self._variable.handles)
+        return self._variable.name + ("" if count == 1 else f"/part_{self._number}_of_{count}")
+
+    @property
+    def handles(self) -> list[tf.Tensor]:
+        """The one resource tensor, in a list, as a `Variable` has them."""
+        return [self.resource_handle]
+
+    # tf.compat.v1.train.Saver.
+
+    @property
+    def op(self) -> tf.Operation:
+        return self.resource_handle.op
+
+    @property
+    def specs(self) -> list[saveable_object.SaveSpec]:
+        return [checkpoint_v1.manifest_spec(self)]
+
+    def restore(self, restored_tensors: Any, restored_shapes: Any = None) -> tf.Operation | None:
+        """The operation that replaces the rows by those of a save, for the Saver."""
+        return checkpoint_v1.restore_table(self, restored_tensors[0])
+
+    # Rows.
 
     @property
     def device(self) -> str:

@@ -35,7 +35,7 @@ from taco.tf.dynamic_embedding._whole import WholeValueRefusals
 
 _KEY_DTYPES = (tf.int32, tf.int64)
 _VALUE_DTYPES = (tf.float32, tf.bfloat16, tf.float16)
-_MAX_DIM = 4096
+MAX_DIM = 4096
 # What TFRA's get_variable passes when the user names none.
 _NO_SHARED_NAME = (None, "", "get_variable")
 # The names of the tables in each tf.compat.v1 graph.
@@ -136,8 +136,8 @@ class Variable(
             )
         trainable, checkpoint = _flag(trainable, "trainable"), _flag(checkpoint, "checkpoint")
         dim, init_size = _integer(dim, "dim"), _integer(init_size, "init_size")
-        if not 1 <= dim <= _MAX_DIM:
-            raise ValueError(f"dim must be between 1 and {_MAX_DIM}, and is {dim}")
+        if not 1 <= dim <= MAX_DIM:
+            raise ValueError(f"dim must be between 1 and {MAX_DIM}, and is {dim}")
         if init_size < 0:
             raise ValueError(f"init_size must not be negative, and is {init_size}")
         if partitioner is not None and not callable(partitioner):
@@ -161,6 +161,9 @@ class Variable(
         self._initializer_given = initializer
         self._first_rows = _initializers.resolve(initializer, self.dim, self.value_dtype, name)
         self._deleter: TableDeleter | None = None
+        self._trained_by: weakref.ref[Any] | None = (
+            None  # the Keras optimizer whose slots these are
+        )
         self._sizes = {}
         with tf_ops.init_scope():
             in_graph_mode = not context.executing_eagerly()

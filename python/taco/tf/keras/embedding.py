@@ -175,6 +175,13 @@ class Embedding(keras.layers.Layer):
                 f"layer '{self.name}' takes integer ids, and was given bool: a mask in place of "
                 "ids? If its values are meant, cast them to int64"
             )
+        if not dtype.is_integer and tf.distribute.get_strategy().num_replicas_in_sync > 1:
+            # What Keras builds a model with is then not the data, whose type is not to be blamed.
+            raise NotImplementedError(
+                f"layer '{self.name}' is a dynamic embedding table, which cannot be trained under "
+                "a tf.distribute strategy of several replicas: train it without one, or under "
+                "tf.distribute.OneDeviceStrategy"
+            )
         if not dtype.is_integer:
             raise TypeError(
                 f"layer '{self.name}' takes integer ids, and was given {dtype.name} (to which "

@@ -18,6 +18,7 @@ import os
 import pathlib
 import re
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -66,13 +67,33 @@ def load(table: Variable, store: Any, what: str) -> None:
         with tempfile.TemporaryDirectory(prefix=_temporary.prefix(), dir=_folder(store)) as folder:
             for index, manifest in enumerate(manifests):
                 _write(_file(folder, manifest), _stored_chunks(store, index))
-            table.restore(_prefix(folder), [json.dumps(each) for each in manifests])
+            _restore(table, _prefix(folder), [json.dumps(each) for each in manifests], what)
     except (tf.errors.OpError, ValueError, KeyError, TypeError, OSError) as error:
         message = getattr(error, "message", None) or str(error)
         message = _TEMPORARY_PATH.sub("the table", message)
         raise ValueError(
             f"{what}: the table in {_source(store)} cannot be restored: {message}"
         ) from error
+
+
+def _restore(table: Variable, prefix: str, manifests: list[str], what: str) -> None:
+    """Restores `table`, whatever optimizer's slots it has and the files have, as Keras loads
+    weights whatever optimizer a model is compiled with."""
+    try:
+        table.restore(prefix, manifests)
+    except tf.errors.FailedPreconditionError as error:  # they are of two kinds; nothing was touched
+        from taco.tf.keras import optimizer_state
+
+        if not optimizer_state.goes_on():
+            table.drop_slots()
+            table.restore(prefix, manifests)
+            return
+        table.restore(prefix, manifests, vectors_only=True)
+        warnings.warn(
+            f"{what}: its rows are loaded, and its optimizer's slots begin afresh, as the file was "
+            f"saved with another optimizer ({_TEMPORARY_PATH.sub('the table', error.message)})",
+            stacklevel=2,
+        )
 
 
 def read_table(table: Variable) -> tuple[bytes, Iterator[np.ndarray]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -30,6 +31,25 @@ def has_tables(variables: Iterable[Any]) -> bool:
 def without_tables(variables: Iterable[Any]) -> list[Any]:
     """The variables that are no tables, in order."""
     return [variable for variable in variables if table_of(variable) is None]
+
+
+def distinct(variables: Iterable[Any]) -> list[Any]:
+    """The tables among `variables`, each once."""
+    return list({id(t): t for t in map(table_of, variables) if t is not None}.values())
+
+
+def hand_over(table: Any, optimizer: Any, fresh: bool) -> None:
+    """Notes that `optimizer` trains `table` from now on.
+
+    Slots lie in the rows, so that a table has those of one optimizer. Where another one of this
+    process has trained it, and this one is `fresh`, they are dropped: a new optimizer begins with
+    slots of its own. Those that came from a file are this one's to go on with.
+    """
+    before = table._trained_by
+    if before is not None and before() is not optimizer and fresh:
+        with tf.init_scope():
+            table.drop_slots()
+    table._trained_by = weakref.ref(optimizer)
 
 
 def as_slices(gradient: Any, table: Any) -> tf.IndexedSlices:

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
 from tensorflow.python.framework import ops as tf_ops
+from tensorflow.python.ops import resource_variable_ops
 from tensorflow.python.training import optimizer as v1_optimizer
 
 from taco.tf.optimizers import tables, v1_rules
@@ -78,8 +79,8 @@ def _apply(
         (of_others if tables.table_of(variable) is None else of_tables).append((gradient, variable))
     done = []
     if any(gradient is not None for gradient, _ in of_others):
-        done.append(_dense(original, self, of_others, name))
-    with tf_ops.name_scope(name or self.get_name(), skip_on_eager=False):
+        done.append(_dense(original, self, of_others, f"{name or self.get_name()}_dense"))
+    with tf_ops.name_scope(name or self.get_name(), skip_on_eager=False) as scope:
         update = v1_rules.update_of(self)
         step = _count_step(self, of_tables[0][1]) if update.step is None else update.step
         for gradient, table in of_tables:
@@ -87,7 +88,7 @@ def _apply(
                 slices = tables.as_slices(gradient, table)
                 with tf_ops.colocate_with(table.handle, ignore_existing=True):
                     done.append(apply_update(table, slices.indices, slices.values, step, update))
-        return _finish(done, global_step)
+        return _finish(done, global_step, scope)
 
 
 def _dense(
@@ -111,13 +112,17 @@ def _count_step(self: Any, table: Any) -> tf.Tensor:
     return tf.convert_to_tensor(counter.assign_add(1))
 
 
-def _finish(done: list[Any], global_step: Any) -> tf.Operation | None:
+def _finish(done: list[Any], global_step: Any, name: str) -> tf.Operation | None:
+    """The operation of the whole step; programs may look it up by its `name`."""
     done = [op for op in done if op is not None]
     if global_step is None:
-        train_op = tf.group(*done)
+        train_op = tf.group(*done, name=name)
     else:
         with tf.control_dependencies(done):
-            train_op = tf.compat.v1.assign_add(global_step, 1)
+            if isinstance(global_step, resource_variable_ops.BaseResourceVariable):
+                train_op = global_step.assign_add(1, name=name, read_value=False)
+            else:
+                train_op = tf.compat.v1.assign_add(global_step, 1, name=name)
     if context.executing_eagerly():
         return None
     if not isinstance(train_op, tf.Operation):
