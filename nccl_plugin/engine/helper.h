@@ -1,8 +1,8 @@
 // One quiet thread that moves connections on when nobody else does, so that peers get answers.
 //
-// It looks at a connection a millisecond after it was moved last, then after 2, 4 and up to 32, and
-// takes no part while somebody moves it. Connections come and go under a mutex that no data path
-// takes.
+// It takes no part while somebody moves a connection, and looks each 8 ms whether somebody still
+// does. Who has stopped is stood in for at once, then after 2, 4 and up to 32 ms. Connections come
+// and go under a mutex that no data path takes.
 //
 // A forked child has the parent's connections, and not its thread; its mutex and its condition may
 // be as that thread held them. So the child leaves all that as it is, and begins anew.
