@@ -64,8 +64,8 @@ def costs(results: dict[str, Any]) -> list[str]:
 
 def table(results: dict[str, Any]) -> list[str]:
     """Lines of Markdown: for each kind of measurement its contestants, medians of the rounds; and
-    the ratio to `tcp`, taken within a round, with the least and the most; of round trips that of the
-    p99.9, too. Then `costs`."""
+    the ratio to `tcp`, taken within a round, with the least and the most; of round trips that of
+    the p99.9, too. Then `costs`."""
     lines = []
     kinds = sorted({(each["what"], each["bytes"]) for each in results["results"]}, reverse=True)
     for what, size in kinds:

@@ -14,9 +14,11 @@ namespace harp {
 namespace {
 
 constexpr int64_t kFirstPause = 1'000'000, kLastPause = 32'000'000;
-// While others are at it: each wake-up may take their processor from them, and is a round trip of
-// 30 us in place of one of 3.
-constexpr int64_t kBusyPause = 8'000'000;
+// Where others were at it at so many looks in a row: each look may take their processor from them,
+// and makes a round trip of 3 us one of 30. Not where their thread is kept from running now and
+// then: there it pays to stand in for it soon.
+constexpr int kSteadyLooks = 50;
+constexpr int64_t kSteadyPause = 8'000'000;
 constexpr int64_t kListenerPause = 2'000'000;
 
 }  // namespace
@@ -108,17 +110,17 @@ void Helper::Stop(int64_t wait_ns) {
 
 int64_t Helper::LookAt(Connection* connection, Look* look, int64_t now) {
   if (connection->moved_at() != look->moved_at) {  // somebody else is at it
-    const bool again = look->pause != 0;
     look->moved_at = connection->moved_at();
     look->pause = kFirstPause;
-    look->next = again ? now + kBusyPause : look->moved_at + look->pause;
-    if (again) return look->next;
+    look->steady = now - look->moved_at < kFirstPause ? look->steady + 1 : 0;
+    look->next = look->steady > kSteadyLooks ? now + kSteadyPause : look->moved_at + look->pause;
   }
   if (now >= std::min(look->next, std::max(connection->deadline(), look->moved_at + kFirstPause))) {
     connection->Move(now);
     look->moved_at = connection->moved_at();
     look->pause = std::min(2 * look->pause, kLastPause);
     look->next = now + look->pause;
+    look->steady = 0;
   }
   return look->next;
 }

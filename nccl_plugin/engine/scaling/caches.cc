@@ -181,13 +181,18 @@ void __tsan_write_range(void* at, unsigned long size) { Access(at, size, true); 
   void __tsan_volatile_write##size(void* at) { Access(at, size, true); }
 TACO_ACCESS(1)
 TACO_ACCESS(2)
-TACO_ACCESS(4) TACO_ACCESS(8) TACO_ACCESS(16)
+TACO_ACCESS(4)
+TACO_ACCESS(8)
+TACO_ACCESS(16)
 #undef TACO_ACCESS
 
 #define TACO_UNALIGNED(size)                                              \
   void __tsan_unaligned_read##size(void* at) { Access(at, size, false); } \
   void __tsan_unaligned_write##size(void* at) { Access(at, size, true); }
-    TACO_UNALIGNED(2) TACO_UNALIGNED(4) TACO_UNALIGNED(8) TACO_UNALIGNED(16)
+TACO_UNALIGNED(2)
+TACO_UNALIGNED(4)
+TACO_UNALIGNED(8)
+TACO_UNALIGNED(16)
 #undef TACO_UNALIGNED
 
 // Of atomics those that the code has: the linker names what is missing.
@@ -218,10 +223,12 @@ TACO_ACCESS(4) TACO_ACCESS(8) TACO_ACCESS(16)
     return __atomic_compare_exchange_n(at, expected, value, false, __ATOMIC_SEQ_CST,               \
                                        __ATOMIC_SEQ_CST);                                          \
   }
-        TACO_ATOMIC(8, unsigned char) TACO_ATOMIC(32, unsigned int) TACO_ATOMIC(64, unsigned long)
+TACO_ATOMIC(8, unsigned char)
+TACO_ATOMIC(32, unsigned int)
+TACO_ATOMIC(64, unsigned long)
 #undef TACO_ATOMIC
 
-            void* __real_memcpy(void* to, const void* from, size_t size);
+void* __real_memcpy(void* to, const void* from, size_t size);
 void* __wrap_memcpy(void* to, const void* from, size_t size) {
   Access(from, size, false);
   Access(to, size, true);
