@@ -21,8 +21,11 @@ _END = "<!-- results: end -->"
 _COLUMNS = {
     "stream": (("gbit_s", "Gb/s", 2), ("sender_processor", "sender, processors", 2))
     + (("receiver_processor", "receiver, processors", 2),),
-    "ping": (("p50_us", "p50, us", 1), ("p99_us", "p99, us", 1), ("p999_us", "p99.9, us", 1)),
+    "ping": (("p50_us", "p50, us", 1), ("p99_us", "p99, us", 1), ("p999_us", "p99.9, us", 1))
+    + (("machine_p999_us", "the machine's own p99.9, us", 1),),
 }
+# Of which of these the ratio to TCP is taken.
+_RATIOS = {"stream": ("gbit_s",), "ping": ("p50_us", "p999_us")}
 
 # What a stream costs each side; fields begin with its name.
 _COSTS = (
@@ -61,24 +64,28 @@ def costs(results: dict[str, Any]) -> list[str]:
 
 def table(results: dict[str, Any]) -> list[str]:
     """Lines of Markdown: for each kind of measurement its contestants, medians of the rounds; and
-    the ratio to `tcp`, taken within a round, with the least and the most. Then `costs`."""
+    the ratio to `tcp`, taken within a round, with the least and the most; of round trips that of
+    the p99.9, too. Then `costs`."""
     lines = []
     kinds = sorted({(each["what"], each["bytes"]) for each in results["results"]}, reverse=True)
     for what, size in kinds:
         mine = [e for e in results["results"] if (e["what"], e["bytes"]) == (what, size)]
-        columns = _COLUMNS[what]
+        # A field may be younger than the results.
+        columns = [c for c in _COLUMNS[what] if all(c[0] in each for each in mine)]
+        ratios = _RATIOS[what]
         title = "Streams" if what == "stream" else "Round trips"
         lines += [f"### {title} of {size:,} bytes", ""]
         heads = [head for _, head, _ in columns]
-        lines += [f"| contestant | {' | '.join(heads)} | times tcp |"]
-        lines += ["| --- | " + "--: | " * (len(columns) + 1)]
+        heads += ["times tcp", "p99.9, times tcp"][: len(ratios)]
+        lines += [f"| contestant | {' | '.join(heads)} |"]
+        lines += ["| --- | " + "--: | " * len(heads)]
         for name in dict.fromkeys(each["contestant"] for each in mine):
             rounds = [each for each in mine if each["contestant"] == name]
             cells = [
                 f"{statistics.median(e[field] for e in rounds):.{digits}f}"
                 for field, _, digits in columns
             ]
-            cells.append(_ratio(mine, rounds, columns[0][0]))
+            cells += [_ratio(mine, rounds, field) for field in ratios]
             lines.append(f"| {name} | {' | '.join(cells)} |")
         lines.append("")
     return lines + costs(results)

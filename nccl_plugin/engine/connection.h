@@ -9,8 +9,10 @@
 #ifndef NCCL_PLUGIN_ENGINE_CONNECTION_H_
 #define NCCL_PLUGIN_ENGINE_CONNECTION_H_
 
+#include <algorithm>
 #include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -50,8 +52,21 @@ struct alignas(kCacheLine) Request {
   }
 };
 
+static_assert(sizeof(Request) % kCacheLine == 0 && offsetof(Request, number) % kCacheLine == 0,
+              "a request's user and who moves its connection write lines of their own");
+
 // What a user asks for: that a message be sent, or put into one of some buffers.
 struct Command {
+  Command() = default;
+  Command(const Command& other) { *this = other; }
+  // Of the buffers those that there are: usually one, which a cache line holds with the rest.
+  Command& operator=(const Command& other) {
+    request = other.request;
+    count = other.count;
+    std::copy_n(other.buffers.begin(), count, buffers.begin());
+    return *this;
+  }
+
   Request* request = nullptr;
   int count = 0;  // of buffers
   std::array<Receiver::Buffer, Receiver::kMaxBuffers> buffers;
@@ -174,8 +189,9 @@ class Connection {
 
   std::array<Request, kMaxRequests> requests_;
   std::unique_ptr<Ring<Command, kMaxRequests>> ring_;  // null: there is no engine
-  Command command_;       // with an engine: the last one that came out of the ring
-  bool stalled_ = false;  // for which there is no room yet
+  // What follows is of whoever moves the connection: with an engine its user reads nothing of it.
+  alignas(kCacheLine) Command command_;  // with an engine: the last one that came out of the ring
+  bool stalled_ = false;                 // for which there is no room yet
   std::array<Request*, kMaxRequests> under_way_;  // with an engine
   size_t under_way_count_ = 0;
   std::array<Emission, kBatch> emissions_;  // written, and not all sent

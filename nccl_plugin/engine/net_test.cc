@@ -14,6 +14,9 @@
 #include <vector>
 
 #include "nccl_plugin/io/clock.h"
+#include "nccl_plugin/io/udp.h"
+#include "nccl_plugin/protocol/handshake.h"
+#include "nccl_plugin/protocol/packet.h"
 
 namespace taco {
 namespace harp {
@@ -234,6 +237,75 @@ TEST(Net, MemoryWithoutMessagesUnderWayIsTakenBackUnnoticed) {
   ASSERT_TRUE(Within([&] { return pair.receiver->Test(receive, &size); }));
   EXPECT_TRUE(pair.net->Deregister(registered));
   EXPECT_EQ(pair.sender->state(), Connection::State::kOpen);
+}
+
+// Somebody who knows the ports of both ends and how packets look, and not the connection's numbers.
+TEST(Net, WhatStrangersSendChangesNothing) {
+  Pair pair(&StartedNet());
+  UdpOptions options;
+  options.address = "127.0.0.1";
+  options.paths = 1;
+  std::string error;
+  const std::unique_ptr<PacketIo> stranger = OpenUdp(options, &error);
+  ASSERT_NE(stranger, nullptr) << error;
+  std::mt19937_64 random(5);
+  const std::vector<uint8_t> sent = Bytes(3'000'000, 1);
+  std::vector<uint8_t> received(sent.size());
+  const Receiver::Buffer buffer{received.data(), received.size(), 0};
+  Request* receive = Begun([&] { return pair.receiver->Post(&buffer, 1); });
+  Request* send = Begun([&] { return pair.sender->Send(sent.data(), sent.size(), 0); });
+  uint8_t packet[kHeaderBytes + kMaxControlBytes];
+  const auto forge = [&]() -> size_t {
+    PacketHeader header;
+    header.connection = random();
+    header.number = static_cast<uint32_t>(random() % 3000);
+    header.path = static_cast<uint16_t>(random() % 4);
+    size_t size = 0;
+    switch (random() % 4) {
+      case 0:
+        return WriteClose(header.connection, "go away", packet);
+      case 1: {
+        header.type = PacketType::kAck;
+        AckFields ack;
+        ack.highest = header.number;
+        ack.run = 5;
+        size = WriteAck(header, ack, packet);
+        break;
+      }
+      case 2: {
+        header.type = PacketType::kData;
+        DataFields data;
+        data.length = sent.size();
+        data.offset = random() % 1'000'000;
+        size = WriteData(header, data, packet) + 50;
+        break;
+      }
+      default:
+        for (uint8_t& byte : packet) byte = static_cast<uint8_t>(random());
+        return 1 + random() % sizeof(packet);
+    }
+    SealPacket(packet, size, nullptr, 0);
+    return size;
+  };
+  bool is_sent = false, is_received = false;
+  uint64_t size;
+  ASSERT_TRUE(Within([&] {
+    for (Connection* end :
+         {static_cast<Connection*>(pair.sender), static_cast<Connection*>(pair.receiver)}) {
+      PacketIo::Outgoing out;
+      out.head = packet;
+      out.head_bytes = static_cast<uint32_t>(forge());
+      const PacketIo& io = end->io();
+      out.to = io.local(static_cast<uint16_t>(random() % io.paths()));
+      stranger->Send(&out, 1);
+    }
+    is_sent = is_sent || pair.sender->Test(send, &size);
+    is_received = is_received || pair.receiver->Test(receive, &size);
+    return is_sent && is_received;
+  }));
+  EXPECT_EQ(sent, received);
+  EXPECT_EQ(pair.sender->state(), Connection::State::kOpen);
+  EXPECT_EQ(pair.receiver->state(), Connection::State::kOpen);
 }
 
 TEST(Net, AListenerThatIsGoneIsNamed) {

@@ -11,15 +11,10 @@ extern "C" __attribute__((visibility("default"))) const taco::harp::DpdkLibrary*
 
 #else
 
-// rte_dev_dma_map, which is no promise of DPDK's yet.
-#define ALLOW_EXPERIMENTAL_API
 #include <pthread.h>
-#include <rte_config.h>  // DPDK's headers believe that it is there
 #include <rte_eal.h>
 #include <rte_errno.h>
-#include <rte_ethdev.h>
 #include <rte_log.h>
-#include <rte_mbuf.h>
 #include <sched.h>
 #include <signal.h>
 #include <unistd.h>
@@ -38,54 +33,13 @@ extern "C" __attribute__((visibility("default"))) const taco::harp::DpdkLibrary*
 #include <thread>
 #include <vector>
 
+#include "nccl_plugin/io/dpdk_port.h"
+
 namespace taco {
 namespace harp {
 namespace {
 
 constexpr uint16_t kRing = 1024;  // descriptors of a queue
-constexpr uint16_t kBurst = 64;
-constexpr uint32_t kLeastAttached = 256;  // bytes of a body that is not copied
-
-// How bodies may be sent from where they lie.
-enum class Attaching {
-  kNone,
-  kAtOnce,  // the driver reads them with the processor, and is done with them when it has sent
-  kMapped,  // the device reads them, from memory that is mapped for it
-};
-
-// Memory whose bodies are attached to mbufs, each of which counts as one of its users until the
-// driver frees it.
-struct AttachedMemory {
-  const uint8_t* begin = nullptr;
-  size_t size = 0;
-  int added = 0;  // so often
-  // For kMapped: its pages.
-  void* pages = nullptr;
-  size_t page_bytes = 0;
-  rte_mbuf_ext_shared_info shared = {};
-
-  bool Holds(const uint8_t* bytes, size_t count) const {
-    return bytes >= begin && count <= size && static_cast<size_t>(bytes - begin) <= size - count;
-  }
-};
-
-// One port, which stays configured and started once it was opened.
-struct DpdkPort {
-  uint16_t number = 0;
-  DpdkFacts facts = {};
-  rte_mempool* receiving = nullptr;
-  rte_mempool* sending = nullptr;
-  bool started = false;
-  // Of who sends.
-  Attaching attaching = Attaching::kNone;
-  rte_device* device = nullptr;
-  rte_mempool* bodies = nullptr;  // mbufs without room
-  rte_mbuf* spare[kBurst];        // of these
-  unsigned spare_count = 0;
-  std::vector<std::unique_ptr<AttachedMemory> > memory;   // in the order of their addresses
-  std::vector<std::unique_ptr<AttachedMemory> > leaving;  // removed, and still to be sent from
-  AttachedMemory* last = nullptr;                         // in which a body was found
-};
 
 // The last lines that DPDK has logged: they are for nobody's terminal, and say why something
 // failed.
@@ -247,19 +201,6 @@ rte_mempool* MakePool(const char* what, uint16_t port, uint32_t count, size_t ro
   return pool;
 }
 
-// What this port's driver can do: chains of mbufs at least. Of net_ring the other end gets the
-// mbufs themselves, and would read what is not there any more.
-Attaching AttachingOf(const DpdkFacts& facts, const rte_eth_dev_info& info) {
-  const auto is = [&](const char* driver) { return std::strcmp(facts.driver, driver) == 0; };
-  if (is("net_memif")) return Attaching::kAtOnce;  // it walks chains, whatever it says
-  if ((info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS) == 0 || is("net_ring")) {
-    return Attaching::kNone;
-  }
-  if (is("net_af_packet") || is("net_tap")) return Attaching::kAtOnce;
-  // A device reads by itself, so an address of ours has to be one of its own.
-  return rte_eal_iova_mode() == RTE_IOVA_VA ? Attaching::kMapped : Attaching::kNone;
-}
-
 // Null, or what failed.
 const char* Configure(DpdkPort* port) {
   const uint16_t number = port->number;
@@ -416,113 +357,6 @@ uint8_t* Borrow(void* opened, size_t size, uint64_t* handle) {
   }
   *handle = reinterpret_cast<uint64_t>(mbuf);
   return reinterpret_cast<uint8_t*>(room);
-}
-
-// Mbufs are freed by who sends alone, so nobody else counts.
-uint16_t UsersOf(const AttachedMemory& memory) { return rte_mbuf_ext_refcnt_read(&memory.shared); }
-
-// Makes it known to the device. False: that cannot be.
-bool MapMemory(const DpdkPort& port, AttachedMemory* memory) {
-  const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  const auto begin = reinterpret_cast<uintptr_t>(memory->begin) / page * page;
-  const auto end = (reinterpret_cast<uintptr_t>(memory->begin) + memory->size + page - 1) / page;
-  memory->pages = reinterpret_cast<void*>(begin);
-  memory->page_bytes = end * page - begin;
-  if (rte_extmem_register(memory->pages, memory->page_bytes, nullptr, 0, page) != 0) return false;
-  if (rte_dev_dma_map(port.device, memory->pages, begin, memory->page_bytes) == 0) return true;
-  rte_extmem_unregister(memory->pages, memory->page_bytes);
-  return false;
-}
-
-void UnmapMemory(const DpdkPort& port, const AttachedMemory& memory) {
-  if (memory.pages == nullptr) return;
-  rte_dev_dma_unmap(port.device, memory.pages, reinterpret_cast<uintptr_t>(memory.pages),
-                    memory.page_bytes);
-  rte_extmem_unregister(memory.pages, memory.page_bytes);
-}
-
-// The first that begins behind an address.
-auto Behind(DpdkPort* port, const uint8_t* address) {
-  return std::upper_bound(
-      port->memory.begin(), port->memory.end(), address,
-      [](const uint8_t* bytes, const auto& each) { return bytes < each->begin; });
-}
-
-void* AddMemory(void* opened, const void* bytes, size_t size) {
-  auto* const port = static_cast<DpdkPort*>(opened);
-  if (port->attaching == Attaching::kNone || size < kLeastAttached) return nullptr;
-  const auto* const begin = static_cast<const uint8_t*>(bytes);
-  for (const auto& each : port->memory) {
-    if (each->begin != begin || each->size != size) continue;
-    ++each->added;
-    return each.get();
-  }
-  auto made = std::make_unique<AttachedMemory>();
-  made->begin = begin;
-  made->size = size;
-  made->added = 1;
-  made->shared.free_cb = [](void*, void*) {};
-  rte_mbuf_ext_refcnt_set(&made->shared, 1);
-  if (port->attaching == Attaching::kMapped && !MapMemory(*port, made.get())) return nullptr;
-  return port->memory.insert(Behind(port, begin), std::move(made))->get();
-}
-
-bool RemoveMemory(void* opened, void* added) {
-  auto* const port = static_cast<DpdkPort*>(opened);
-  const auto take = [&](std::vector<std::unique_ptr<AttachedMemory> >* all) {
-    const auto found = std::find_if(all->begin(), all->end(),
-                                    [&](const auto& each) { return each.get() == added; });
-    std::unique_ptr<AttachedMemory> taken;
-    if (found != all->end()) {
-      taken = std::move(*found);
-      all->erase(found);
-    }
-    return taken;
-  };
-  auto* const memory = static_cast<AttachedMemory*>(added);
-  if (memory->added > 1) {
-    --memory->added;
-    return true;
-  }
-  std::unique_ptr<AttachedMemory> mine = take(&port->memory);
-  if (mine == nullptr) mine = take(&port->leaving);
-  if (port->last == memory) port->last = nullptr;
-  // What the driver has sent it may not have freed yet.
-  if (UsersOf(*memory) > 1) rte_eth_tx_done_cleanup(port->number, 0, 0);
-  if (UsersOf(*memory) > 1) {
-    port->leaving.push_back(std::move(mine));
-    return false;
-  }
-  UnmapMemory(*port, *memory);
-  return true;
-}
-
-// The memory of a body, if it may be attached.
-AttachedMemory* FindMemory(DpdkPort* port, const FrameDevice::Pieces& pieces) {
-  if (port->memory.empty() || pieces.body_bytes < kLeastAttached) return nullptr;
-  if (port->last != nullptr && port->last->Holds(pieces.body, pieces.body_bytes)) return port->last;
-  const auto behind = Behind(port, pieces.body);
-  if (behind == port->memory.begin()) return nullptr;
-  AttachedMemory* const memory = std::prev(behind)->get();
-  if (!memory->Holds(pieces.body, pieces.body_bytes)) return nullptr;
-  return port->last = memory;
-}
-
-// An mbuf whose bytes are the body's own; null: it has to be copied.
-rte_mbuf* Attach(DpdkPort* port, const FrameDevice::Pieces& pieces) {
-  AttachedMemory* const memory = FindMemory(port, pieces);
-  if (memory == nullptr) return nullptr;
-  if (port->spare_count == 0) {
-    if (rte_pktmbuf_alloc_bulk(port->bodies, port->spare, kBurst) != 0) return nullptr;
-    port->spare_count = kBurst;
-  }
-  rte_mbuf* const mbuf = port->spare[--port->spare_count];
-  auto* const body = const_cast<uint8_t*>(pieces.body);  // it is read alone
-  const auto bytes = static_cast<uint16_t>(pieces.body_bytes);
-  rte_mbuf_ext_refcnt_update(&memory->shared, 1);
-  rte_pktmbuf_attach_extbuf(mbuf, body, reinterpret_cast<rte_iova_t>(body), bytes, &memory->shared);
-  mbuf->data_len = bytes;
-  return mbuf;
 }
 
 // Returns how many bytes of the packet were copied.

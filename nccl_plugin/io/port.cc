@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 #include <map>
 #include <utility>
@@ -20,6 +21,10 @@ constexpr size_t kLeastLimit = 64;
 }  // namespace
 
 bool Inbox::Put(const Entry& entry, size_t limit) {
+  static_assert(alignof(Inbox) == 64 && offsetof(Inbox, released_) % 64 == 0 &&
+                    offsetof(Inbox, written_) == offsetof(Inbox, released_) + 64 &&
+                    offsetof(Inbox, entries_) == offsetof(Inbox, written_) + 64,
+                "the reader and whoever looks write lines of their own");
   const uint64_t at = written_.load(std::memory_order_relaxed);
   if (used() >= limit) {
     dropped_.store(dropped() + 1, std::memory_order_relaxed);

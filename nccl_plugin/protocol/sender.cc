@@ -170,17 +170,16 @@ void Sender::OnPathTime(Path* path, int64_t now) {
     return;
   }
   if (path->black) return;
-  // A packet that arrives tells of those before it. While others are heard a question will do, and
-  // of two without an answer the path is taken for black.
-  if (paths_.size() > 1) {
-    path->next_question = now;
-    if (now - heard_ < round_trip.expected()) {
-      if (path->window.probes() > 1 && path->suspect_at == kNever) {
-        path->suspect_at = now + 2 * round_trip.expected();
-      }
-      return;
-    }
+  // A packet that arrives tells of those before it, so a question will do, which is small: who does
+  // not answer is mostly one whose thread does not run. Of two without an answer the path is taken
+  // for black, while others are heard.
+  const bool others = paths_.size() > 1 && now - heard_ < round_trip.expected();
+  const int probes = path->window.probes();
+  if (paths_.size() > 1 || probes > 1) path->next_question = now;
+  if (others && probes > 1 && path->suspect_at == kNever) {
+    path->suspect_at = now + 2 * round_trip.expected();
   }
+  if (others || probes > 1) return;
   path->probes = true;
   const uint64_t oldest = path->window.OldestInFlight();
   if (oldest == kAsked || oldest < oldest_chunk_) return;

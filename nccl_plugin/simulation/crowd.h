@@ -67,7 +67,7 @@ struct Crowd {
   std::vector<std::unique_ptr<Transfer>> made;
   std::vector<Transfer*> all;
 
-  static constexpr uint64_t kCredit = 256 << 10;  // what HARP's default is at 10 Gb/s
+  static constexpr uint64_t kCredit = 500'000;  // HARP's default at 10 Gb/s
 };
 
 }  // namespace harp

@@ -78,3 +78,15 @@ def test_a_ratio_is_taken_within_a_round():
     lines = report.table({"results": [stream(*each) for each in rounds]})
     assert "| harp | 3.50 | 1.00 | 0.50 | 1.25 [1.00, 1.50] |" in lines
     assert "| tcp | 3.00 | 1.00 | 0.50 | 1.00 [1.00, 1.00] |" in lines
+
+
+def test_round_trips_have_the_ratio_of_their_tail_and_the_machines_own():
+    def ping(name, index, p50, p999, **more):
+        each = {"contestant": name, "what": "ping", "bytes": 8, "round": index, "p50_us": p50}
+        return {**each, "p99_us": p999 - 1, "p999_us": p999, **more}
+
+    known = [("tcp", 0, 20.0, 40.0), ("harp", 0, 10.0, 30.0)]
+    lines = report.table({"results": [ping(*each) for each in known]})
+    assert "| harp | 10.0 | 29.0 | 30.0 | 0.50 [0.50, 0.50] | 0.75 [0.75, 0.75] |" in lines
+    lines = report.table({"results": [ping(*each, machine_p999_us=25.0) for each in known]})
+    assert "| harp | 10.0 | 29.0 | 30.0 | 25.0 | 0.50 [0.50, 0.50] | 0.75 [0.75, 0.75] |" in lines

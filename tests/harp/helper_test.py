@@ -19,7 +19,7 @@ import time
 
 import pytest
 
-from benchmarks.lightcc.links import INTERFACE, Links, LinksUnavailable
+from benchmarks.lightcc.links import INTERFACE
 
 BUILT = {
     "helper": pathlib.Path("nccl_plugin/tools/harp_helper/harp-helper"),
@@ -33,15 +33,6 @@ USER, GROUP = 65534, 42424  # nobody, and a group that nobody else is in
 REQUEST, REPLY = struct.Struct("<IHH16sH6s"), struct.Struct("<IHHHHI496s1024s")
 MAGIC, VERSION = 0x50524148, 1
 OPEN, CLAIM, DROP = 1, 2, 3
-
-
-@pytest.fixture(name="links")
-def fixture_links():
-    try:
-        with Links(machines=2, mbits=None) as links:
-            yield links
-    except LinksUnavailable as reason:
-        pytest.skip(str(reason))
 
 
 @pytest.fixture(name="place", scope="module")

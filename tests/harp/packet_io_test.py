@@ -15,7 +15,7 @@ import subprocess
 
 import pytest
 
-from benchmarks.lightcc.links import INTERFACE, Links, LinksUnavailable
+from benchmarks.lightcc.links import INTERFACE
 
 CHECK = pathlib.Path("nccl_plugin/tools/harp_check/harp-check").absolute()
 PERF = pathlib.Path("nccl_plugin/tools/harp_perf/harp-perf").absolute()
@@ -26,15 +26,6 @@ DPDK = pathlib.Path("nccl_plugin/libharp-dpdk.so").absolute()
 EAL = "--no-pci --no-huge -m 256 --no-shconf"
 SHORT = ["--json", "--rounds", "1", "--seconds", "0.1", "--pings", "200", "--sizes", "8,300000"]
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-
-
-@pytest.fixture(name="links")
-def fixture_links():
-    try:
-        with Links(machines=2, mbits=None) as links:
-            yield links
-    except LinksUnavailable as reason:
-        pytest.skip(str(reason))
 
 
 @pytest.fixture(name="dpdk")

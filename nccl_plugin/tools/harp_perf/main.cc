@@ -9,7 +9,6 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -19,12 +18,14 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <iomanip>
 #include <sstream>
 #include <string>
 #include <vector>
 
+#include "nccl_plugin/tools/harp_perf/control.h"
 #include "nccl_plugin/tools/harp_perf/measure.h"
+#include "nccl_plugin/tools/harp_perf/pings.h"
+#include "nccl_plugin/tools/harp_perf/report.h"
 #include "nccl_plugin/tools/harp_perf/transport.h"
 
 namespace taco {
@@ -51,11 +52,13 @@ variables may stand: "HARP_PATHS=1 PLUGIN.so".
 --interface NAME         of several devices of a plugin this one, on this side
 --address A              TCP's own, numeric (that of the connection)
 --processor N            this side runs there
+--histogram              of round trips, in words; JSON has it anyway
 --json                   one JSON object a line, in place of words
 
 Cycles are those of the time stamp counter in the processors' time that a side's process was charged.
 System calls and copies are counted where they are made, for the connection that is measured; docs/
-harp_benchmarks.md says what counts.
+harp_benchmarks.md says what counts. Beside round trips stands what a loop that reads the clock for as
+long takes on both sides: that much of the tail is the machine's.
 )";
 
 struct Options {
@@ -66,7 +69,7 @@ struct Options {
   int rounds = 3, depth = 8, processor = -1;
   uint64_t pings = 20000;
   size_t ping_bytes = 8;
-  bool json = false;
+  bool json = false, histogram = false;
 };
 
 std::vector<std::string> Split(const std::string& text) {
@@ -80,8 +83,8 @@ Options Parse(int count, char** words) {
   Options options;
   for (int index = 1; index < count; ++index) {
     const std::string word = words[index];
-    if (word == "--json") {
-      options.json = true;
+    if (word == "--json" || word == "--histogram") {
+      (word == "--json" ? options.json : options.histogram) = true;
       continue;
     }
     if (word == "--help" || index + 1 == count) {
@@ -121,63 +124,6 @@ Options Parse(int count, char** words) {
   if (options.listen.empty() == options.connect.empty()) Die("--listen or --connect; see --help");
   return options;
 }
-
-// The connection of the two programs: lines of text, and blocks of known size.
-class Control {
- public:
-  explicit Control(int socket) : socket_(socket) {
-    const int on = 1;
-    setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-  }
-
-  void Put(const std::string& bytes) const {
-    if (send(socket_, bytes.data(), bytes.size(), MSG_NOSIGNAL) !=
-        static_cast<ssize_t>(bytes.size())) {
-      Die("the other side is gone");
-    }
-  }
-  std::string Get(size_t size) const {
-    std::string bytes(size, 0);
-    if (recv(socket_, bytes.data(), size, MSG_WAITALL) != static_cast<ssize_t>(size)) {
-      Die("the other side is gone");
-    }
-    return bytes;
-  }
-  void PutNumbers(const std::vector<double>& numbers) const {
-    std::string line;
-    for (const double number : numbers) line += (line.empty() ? "" : " ") + std::to_string(number);
-    PutLine(line);
-  }
-  std::vector<double> GetNumbers() const {
-    std::istringstream line(GetLine());
-    std::vector<double> numbers;
-    for (double number; line >> number;) numbers.push_back(number);
-    return numbers;
-  }
-  void PutLine(const std::string& line) const { Put(line + "\n"); }
-  std::string GetLine() const {
-    std::string line;
-    for (;;) {
-      const std::string next = Get(1);
-      if (next == "\n") return line;
-      line += next;
-    }
-  }
-  void Meet() const {
-    PutLine("here");
-    GetLine();
-  }
-  std::string Local() const {
-    sockaddr_in address;
-    socklen_t size = sizeof(address);
-    getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &size);
-    char text[INET_ADDRSTRLEN];
-    return inet_ntop(AF_INET, &address.sin_addr, text, sizeof(text));
-  }
-
- private:
-  int socket_;
-};
 
 sockaddr_in Address(const std::string& text) {
   const size_t colon = text.rfind(':');
@@ -240,39 +186,6 @@ Lines Connected(Transport* transport, const Control& control, bool begins) {
   return lines;
 }
 
-// A measurement: as one JSON object on a line, or as words.
-class Report {
- public:
-  Report(const std::string& kind, const char* what, size_t bytes, bool json) : json_(json) {
-    if (json) {
-      text_ << "{\"io\": \"" << kind << "\", \"what\": \"" << what << "\", \"bytes\": " << bytes;
-    } else {
-      text_ << kind << ", " << what << " of " << bytes << " bytes:";
-    }
-  }
-  // `digits`: after the point, in words; `unit`: stands behind the number there.
-  void Add(const char* name, double value, int digits, const char* unit) {
-    if (json_) {
-      text_ << ", \"" << name << "\": " << value;
-    } else {
-      std::ostringstream number;
-      number << std::fixed << std::setprecision(digits) << value;
-      text_ << " " << number.str() << " " << unit;
-    }
-  }
-  void Say(const std::string& words) {
-    if (!json_) text_ << words;
-  }
-  void Print() {
-    std::printf("%s%s\n", text_.str().c_str(), json_ ? "}" : "");
-    std::fflush(stdout);
-  }
-
- private:
-  const bool json_;
-  std::ostringstream text_;
-};
-
 // What an end of a stream has cost, as one side tells the other. Of calls and copies nothing where
 // they are not known.
 std::vector<double> CostsOf(const Throughput& seen) {
@@ -303,10 +216,6 @@ void AddCosts(const char* side, const std::vector<double>& costs, double seconds
   add("kernel_copies", costs[4] / bytes, 2, "times by the kernel");
 }
 
-int64_t Percentile(const std::vector<int64_t>& sorted, double part) {
-  return sorted[std::min(sorted.size() - 1, static_cast<size_t>(part * sorted.size()))];
-}
-
 // One measurement, on both sides; the side that begins says how many messages.
 void MeasureStream(const std::string& kind, const Lines& lines, const Control& control, bool begins,
                    size_t size, const Options& options) {
@@ -335,25 +244,6 @@ void MeasureStream(const std::string& kind, const Lines& lines, const Control& c
     AddCosts("receiver", theirs, seen.seconds, bytes, &report);
     report.Print();
   }
-}
-
-void MeasurePings(const std::string& kind, const Lines& lines, const Control& control, bool begins,
-                  const Options& options) {
-  control.Meet();
-  PingPong(lines.out.get(), lines.in.get(), begins, options.ping_bytes, 200);
-  control.Meet();
-  std::vector<int64_t> times =
-      PingPong(lines.out.get(), lines.in.get(), begins, options.ping_bytes, options.pings);
-  if (!begins || times.empty()) return;
-  std::sort(times.begin(), times.end());
-  Report report(kind, "ping", options.ping_bytes, options.json);
-  const auto add = [&](const char* name, double part, const char* unit) {
-    report.Add(name, 1e-3 * static_cast<double>(Percentile(times, part)), 1, unit);
-  };
-  add("p50_us", 0.5, "us (p50),");
-  add("p99_us", 0.99, "us (p99),");
-  add("p999_us", 0.999, "us (p99.9)");
-  report.Print();
 }
 
 int Main(int count, char** words) {
@@ -400,7 +290,12 @@ int Main(int count, char** words) {
       for (const size_t size : options.sizes) {
         MeasureStream(kind, lines, control, begins, size, options);
       }
-      if (options.pings != 0) MeasurePings(kind, lines, control, begins, options);
+      if (options.pings != 0) {
+        Report report(kind, "ping", options.ping_bytes, options.json);
+        MeasurePings(lines.out.get(), lines.in.get(), control, begins, options.ping_bytes,
+                     options.pings, options.histogram || options.json, &report);
+        if (begins) report.Print();
+      }
       control.Meet();
     }
   }

@@ -139,5 +139,17 @@ std::vector<int64_t> PingPong(Line* out, Line* in, bool begins, size_t size, uin
   return times;
 }
 
+std::vector<int64_t> ClockLoops(int64_t ns, uint64_t rounds) {
+  std::vector<int64_t> times(rounds);
+  int64_t from = Clock(CLOCK_MONOTONIC);
+  for (int64_t& time : times) {
+    int64_t now = from;
+    while (now - from < ns) now = Clock(CLOCK_MONOTONIC);
+    time = now - from;
+    from = now;
+  }
+  return times;
+}
+
 }  // namespace harp
 }  // namespace taco

@@ -30,6 +30,10 @@ Throughput Stream(Line* line, bool sends, size_t size, uint64_t messages, int de
 // begin gives an empty list.
 std::vector<int64_t> PingPong(Line* out, Line* in, bool begins, size_t size, uint64_t rounds);
 
+// Reads the clock until `ns` have passed, `rounds` times; the nanoseconds that each took. What is
+// more than `ns` is time in which the thread did not run, or the processor did something else.
+std::vector<int64_t> ClockLoops(int64_t ns, uint64_t rounds);
+
 }  // namespace harp
 }  // namespace taco
 
