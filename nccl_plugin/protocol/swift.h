@@ -24,7 +24,7 @@ namespace harp {
 struct SwiftOptions {
   int64_t queue_ns = 100'000;       // what queues may add to the least round trip
   int64_t receiver_ns = 500'000;    // what a packet may wait for its receiver
-  int64_t many_flows_ns = 100'000;  // added for a window of one packet, less for larger ones
+  int64_t many_flows_ns = 300'000;  // added for a window of one packet, less for larger ones
   double first_window = 16;
   double least_window = 1;
   double most_window = 1024;

@@ -11,7 +11,7 @@ from taco.lightcc.run.worker import Ended, signal_name
 
 # A rank that notices another one's death fails too, perhaps before its death is seen here: for so
 # many seconds a failure of that kind waits for a better explanation.
-_SETTLE = 0.5
+_SETTLE = 2.0
 _CONSEQUENCES = ("HorovodInternalError", "Connection reset", "Connection closed", "Broken pipe")
 
 
