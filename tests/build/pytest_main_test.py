@@ -10,7 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 PROPERTIES = """
-import atexit, collections
+import atexit, collections, time
 import pytest
 from hypothesis import given, settings, strategies
 
@@ -36,6 +36,12 @@ class TestMethods:
     @given(strategies.integers())
     def test_method(self, number):
         examples["d"] += 1
+
+
+@settings(max_examples=1, database=None)
+@given(strategies.just(0.5))
+def test_that_takes_long(seconds):
+    time.sleep(seconds)
 
 
 def test_without_examples():

@@ -7,8 +7,11 @@ import sys
 import pytest
 
 
-class LongProperties:
-    """Makes Hypothesis try `factor` times as many examples in each of its tests."""
+class Properties:
+    """Makes Hypothesis try `factor` times as many examples in each of its tests.
+
+    It also lets an example take as long as it takes: on a busy machine that says nothing.
+    """
 
     def __init__(self, factor: int):
         self._factor = factor
@@ -25,7 +28,7 @@ class LongProperties:
             # A profile would not do: what a test says of its examples outranks it.
             own = test._hypothesis_internal_use_settings
             test._hypothesis_internal_use_settings = hypothesis.settings(
-                own, max_examples=own.max_examples * self._factor
+                own, max_examples=own.max_examples * self._factor, deadline=None
             )
 
 
@@ -55,7 +58,7 @@ def main(args: list[str]) -> int:
     if only:
         options += ["-k", only]
     return pytest.main(
-        [str(test_file.absolute()), *options, *args[1:]], plugins=[LongProperties(soak_factor())]
+        [str(test_file.absolute()), *options, *args[1:]], plugins=[Properties(soak_factor())]
     )
 
 
