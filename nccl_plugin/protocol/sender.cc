@@ -284,8 +284,13 @@ size_t Sender::Poll(int64_t now, Emission* out, size_t most) {
   OnTime(now);
   size_t count = 0;
   for (size_t index = 0; index < paths_.size() && count < most; ++index) {
-    if (paths_[index].next_question <= now)
-      WriteQuestion(static_cast<int>(index), now, out + count++);
+    Path& path = paths_[index];
+    if (path.next_question > now) continue;
+    if (path.window.full()) {  // which has no number for it: its timeout comes first
+      path.next_question = path.black ? now + kOften : kNever;
+      continue;
+    }
+    WriteQuestion(static_cast<int>(index), now, out + count++);
   }
   uint64_t chunk;
   bool any = NextChunk(&chunk);

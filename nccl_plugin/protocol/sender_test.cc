@@ -108,6 +108,61 @@ TEST_F(SenderTest, AnAnswerIsASignOfLifeHoweverLate) {
   EXPECT_EQ(in, out);
 }
 
+// A question takes a number of the window, as data do.
+TEST(SenderWindow, AFullOneAsksNothing) {
+  SenderOptions options = WithPaths(1);
+  options.congestion.swift.first_window = SentWindow::kSlots;
+  Sender sender(options);
+  CreditPool pool(1 << 30);
+  ReceiverOptions ends;
+  ends.paths = 1;
+  ends.credit = &pool;
+  Receiver receiver(ends);
+  std::vector<uint8_t> out(3 * SentWindow::kSlots * options.chunk_bytes, 7), in(out.size());
+  const Receiver::Buffer buffer{in.data(), in.size(), 0};
+  uint64_t group, message;
+  ASSERT_TRUE(receiver.Post(&buffer, 1, &group));
+  int64_t now = 1;
+  std::vector<Emission> emissions(64);
+  // All that is written now, and what the receiver says to it, unless that gets lost.
+  const auto exchange = [&](bool lost) {
+    size_t written = 0, count;
+    while ((count = sender.Poll(now, emissions.data(), emissions.size())) != 0) {
+      written += count;
+      for (size_t i = 0; i < count && !lost; ++i) {
+        std::vector<uint8_t> bytes(emissions[i].head, emissions[i].head + emissions[i].head_bytes);
+        bytes.insert(bytes.end(), emissions[i].body, emissions[i].body + emissions[i].body_bytes);
+        Packet packet;
+        EXPECT_EQ(ParsePacket(bytes.data(), bytes.size(), false, &packet), ParseResult::kOk);
+        if (packet.header.type == PacketType::kData) receiver.OnData(packet, now, now);
+        if (packet.header.type == PacketType::kProbe) receiver.OnProbe(packet, now, now);
+        Emission answer;
+        while (receiver.Poll(now + kMs, &answer, 1) != 0) {
+          Packet ack;
+          EXPECT_EQ(ParsePacket(answer.head, answer.head_bytes, false, &ack), ParseResult::kOk);
+          sender.OnAck(ack, now, now + 1000);
+        }
+      }
+    }
+    return written;
+  };
+  sender.Ask();
+  exchange(false);
+  ASSERT_TRUE(sender.Send(out.data(), out.size(), 0, &message));
+  EXPECT_EQ(exchange(true), SentWindow::kSlots);
+  // Before the timeout of 5 ms, which gives all of them up, there are several probes.
+  for (int step = 0; step < 400; ++step) {
+    now += 10'000;
+    EXPECT_EQ(exchange(true), 0u) << step;
+  }
+  for (int step = 0; step < 3000 && !sender.Done(message); ++step) {
+    now += kMs;
+    exchange(false);
+  }
+  EXPECT_TRUE(sender.Done(message));
+  EXPECT_EQ(in, out);
+}
+
 // What was sent before a path went black says nothing about it.
 TEST_F(SenderTest, AnAnswerToWhatCameBeforeIsNone) {
   std::vector<uint8_t> out(1000, 7), in(out.size());
