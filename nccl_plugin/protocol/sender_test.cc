@@ -24,6 +24,16 @@ SenderOptions WithPaths(int paths) {
   return options;
 }
 
+// A receiver reads a packet.
+void Deliver(const Emission& each, int64_t now, Receiver* receiver) {
+  std::vector<uint8_t> bytes(each.head, each.head + each.head_bytes);
+  bytes.insert(bytes.end(), each.body, each.body + each.body_bytes);
+  Packet packet;
+  ASSERT_EQ(ParsePacket(bytes.data(), bytes.size(), false, &packet), ParseResult::kOk);
+  if (packet.header.type == PacketType::kData) receiver->OnData(packet, now, now);
+  if (packet.header.type == PacketType::kProbe) receiver->OnProbe(packet, now, now);
+}
+
 class SenderTest : public testing::Test {
  protected:
   static constexpr int kPaths = 64;
@@ -45,14 +55,7 @@ class SenderTest : public testing::Test {
 
   // The receiver reads packets, and the sender its answers.
   void Exchange(const std::vector<Emission>& packets, int64_t now) {
-    for (const Emission& each : packets) {
-      std::vector<uint8_t> bytes(each.head, each.head + each.head_bytes);
-      bytes.insert(bytes.end(), each.body, each.body + each.body_bytes);
-      Packet packet;
-      ASSERT_EQ(ParsePacket(bytes.data(), bytes.size(), false, &packet), ParseResult::kOk);
-      if (packet.header.type == PacketType::kData) receiver_.OnData(packet, now, now);
-      if (packet.header.type == PacketType::kProbe) receiver_.OnProbe(packet, now, now);
-    }
+    for (const Emission& each : packets) Deliver(each, now, &receiver_);
     Emission answers[64];
     size_t count;
     while ((count = receiver_.Poll(now, answers, 64)) != 0) {
@@ -130,12 +133,7 @@ TEST(SenderWindow, AFullOneAsksNothing) {
     while ((count = sender.Poll(now, emissions.data(), emissions.size())) != 0) {
       written += count;
       for (size_t i = 0; i < count && !lost; ++i) {
-        std::vector<uint8_t> bytes(emissions[i].head, emissions[i].head + emissions[i].head_bytes);
-        bytes.insert(bytes.end(), emissions[i].body, emissions[i].body + emissions[i].body_bytes);
-        Packet packet;
-        EXPECT_EQ(ParsePacket(bytes.data(), bytes.size(), false, &packet), ParseResult::kOk);
-        if (packet.header.type == PacketType::kData) receiver.OnData(packet, now, now);
-        if (packet.header.type == PacketType::kProbe) receiver.OnProbe(packet, now, now);
+        Deliver(emissions[i], now, &receiver);
         Emission answer;
         while (receiver.Poll(now + kMs, &answer, 1) != 0) {
           Packet ack;

@@ -4,34 +4,7 @@ import json
 
 import pytest
 
-_WORLD = """
-def make(width=96):
-    torch.manual_seed(0)
-    return torch.nn.Sequential(
-        torch.nn.Linear(32, width), torch.nn.Tanh(), torch.nn.Linear(width, 8)
-    )
-
-def data(step, r):
-    g = torch.Generator().manual_seed(1000 * step + r)
-    return torch.randn(4, 32, generator=g), torch.randn(4, 8, generator=g)
-
-def loss_of(model, pair):
-    x, y = pair
-    return torch.nn.functional.mse_loss(model(x), y)
-
-def flat(model):
-    return torch.nn.utils.parameters_to_vector(model.parameters()).detach().clone()
-
-def same_everywhere(model):
-    own = flat(model)
-    assert all(torch.equal(own, other) for other in hvd.allgather_object(own))
-
-def modes():
-    return {each.mode for each in hvd.explain().buckets}
-
-model = make()
-hvd.broadcast_parameters(model.state_dict(), root_rank=0)
-"""
+from tests.lightcc.torch._training import TRAINING as _WORLD
 
 # With a constant learning rate and no momentum, all that was ever applied, and what is held back,
 # is the sum of all gradients; those depend on the parameters, so they are recorded.

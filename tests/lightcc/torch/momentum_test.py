@@ -8,31 +8,7 @@ from taco.lightcc.adaptive.residuals import BucketState
 from taco.lightcc.torch.compression import Compression
 from taco.lightcc.torch.momentum import Correction, correction_of
 
-_WORLD = """
-def make(width=96):
-    torch.manual_seed(0)
-    return torch.nn.Sequential(
-        torch.nn.Linear(32, width), torch.nn.Tanh(), torch.nn.Linear(width, 8)
-    )
-
-def data(step, r):
-    g = torch.Generator().manual_seed(1000 * step + r)
-    return torch.randn(4, 32, generator=g), torch.randn(4, 8, generator=g)
-
-def loss_of(model, pair):
-    x, y = pair
-    return torch.nn.functional.mse_loss(model(x), y)
-
-def flat(model):
-    return torch.nn.utils.parameters_to_vector(model.parameters()).detach().clone()
-
-def same_everywhere(model):
-    own = flat(model)
-    assert all(torch.equal(own, other) for other in hvd.allgather_object(own))
-
-model = make()
-hvd.broadcast_parameters(model.state_dict(), root_rank=0)
-"""
+from tests.lightcc.torch._training import TRAINING as _WORLD
 
 # Stock optimizers get the gradients that the wrapped one gets, and have to come to the same bits.
 _BESIDE_STOCK = (
@@ -60,8 +36,8 @@ for step in range(12):
     assert torch.equal(flat(model), flat(stock)), step
 same_everywhere(model)
 # The first layer is large enough for TopK, the second is not.
-modes = sorted(each.mode.split("=")[0] for each in hvd.explain().buckets)
-assert modes == ["flat", "flat+topk"], modes
+found = sorted(each.mode.split("=")[0] for each in hvd.explain().buckets)
+assert found == ["flat", "flat+topk"], found
 assert optimizer.param_groups[0]["betas"] == (0.9, 0.999)
 assert len(optimizer.param_groups) == 1
 """
