@@ -34,6 +34,7 @@ _TOPK = {
     "LIGHT_TOPK_ALLREDUCE": "1",
     "LIGHT_TOPK_RATIO": "0.01",
     "LIGHT_TOPK_THRESHOLD": "1024",
+    "LIGHT_TOPK_WARMUP": "0",
 }
 _TWO_LEVELS = {"LIGHT_2D_ALLREDUCE": "1", "LIGHT_INTRA_SIZE": "2"}
 MODES: dict[str, Mapping[str, str]] = {

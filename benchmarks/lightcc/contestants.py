@@ -43,7 +43,7 @@ class Contestant:
 
 
 _2D = {"LIGHT_2D_ALLREDUCE": "1", "LIGHT_INTRA_SIZE": "{per_machine}"}
-_TOPK = {"LIGHT_TOPK_ALLREDUCE": "1", "LIGHT_TOPK_RATIO": "0.01"}
+_TOPK = {"LIGHT_TOPK_ALLREDUCE": "1", "LIGHT_TOPK_RATIO": "0.01", "LIGHT_TOPK_WARMUP": "0"}
 
 _ALL = (
     Contestant(DDP, "torch", "`DistributedDataParallel` over Gloo, gradients as views of buckets"),

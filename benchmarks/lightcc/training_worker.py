@@ -60,7 +60,9 @@ class Ddp:
     def _compress_by_our_topk(self) -> None:
         from taco import lightcc
 
-        self.model.register_comm_hook(lightcc.TopKState(ratio=0.01), lightcc.topk_hook)
+        self.model.register_comm_hook(
+            lightcc.TopKState(ratio=0.01, warmup_steps=0), lightcc.topk_hook
+        )
 
     def explain(self) -> str:
         """Nothing: there is no choice."""

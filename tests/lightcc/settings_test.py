@@ -14,6 +14,7 @@ def test_defaults_are_those_of_lightcc_and_horovod():
     assert found.light_topk_ratio == 0.01
     assert found.light_topk_threshold == 1048576
     assert not found.light_topk_fp16
+    assert found.light_topk_warmup == 200
     assert found.fusion_threshold == 128 * 1024 * 1024
     assert found.cycle_time == 1.0
     assert (found.stall_warning, found.stall_shutdown) == (60.0, 0.0)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
+from taco.lightcc import warmup
+
 LOG_LEVELS = ("TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "FATAL")
 
 
@@ -125,7 +127,10 @@ class Settings:
         "LIGHT_TOPK_FP16", False, _flag, "TopK sends its values in half precision."
     )
     light_topk_warmup: int = _knob(
-        "LIGHT_TOPK_WARMUP", 0, _whole, "Steps in which TopK's ratio comes down from 0.25."
+        "LIGHT_TOPK_WARMUP",
+        warmup.STEPS,
+        _whole,
+        "Steps in which TopK's ratio comes down from 0.25. LIGHT_MODE=auto has none but by this.",
     )
     taco_topk_momentum: str = _knob(
         "TACO_TOPK_MOMENTUM",

@@ -17,8 +17,10 @@ COSTS = Costs(Link(5e-6, 1e-10), Link(5e-5, 8e-10), 4e-10, 4e-9, 2e-10)
 
 def policy_of(levels=HOSTS, **variables):
     """A policy as the environment makes it."""
+    """Without a warm-up, unless the variables name one."""
+    variables = {"LIGHT_TOPK_WARMUP": 0, **variables}
     settings = _settings.read({name: str(value) for name, value in variables.items()})
-    return Policy(setup(settings, set()).rules, lambda response: levels)
+    return Policy(setup(settings, {"light_topk_warmup"}).rules, lambda response: levels)
 
 
 def assigned(policy, **about):
@@ -160,6 +162,19 @@ def test_a_warm_up_brings_the_ratio_down_by_the_same_factor_each(by_wish):
     factors = [b / a for a, b in zip(found[:101], found[1:101], strict=False)]
     assert min(factors) == pytest.approx(max(factors), rel=1e-3)
     assert ratios(policy_of(LIGHT_TOPK_ALLREDUCE=1, LIGHT_TOPK_RATIO=0.3), 3) == [0.3] * 3
+
+
+def test_topk_warms_up_by_itself_and_auto_does_not():
+    def rules(**variables):
+        return setup(_settings.read(variables), set()).rules
+
+    assert rules(LIGHT_TOPK_ALLREDUCE="1").warmup == 200
+    assert rules(LIGHT_TOPK_ALLREDUCE="1", LIGHT_MODE="auto").warmup == 0
+
+
+def test_a_wish_without_a_warm_up_has_none():
+    policy = policy_of(LIGHT_TOPK_ALLREDUCE=1, LIGHT_TOPK_WARMUP=20)
+    assert ratios(policy, 3, mode="gradient:topk=0.05") == [0.05] * 3
 
 
 @pytest.mark.parametrize(("ranks", "joined"), [((1, 2), ()), ((0, 1, 2), (0,))])

@@ -50,8 +50,8 @@ def test_what_was_applied_and_what_is_held_back_are_all_there_was(ranks, size):
         _TRAIN
         + """
 for options in (
-    dict(ratio=0.05, start_step=0),  # buckets are cut anew while something is held back
-    dict(ratio=0.01),
+    dict(ratio=0.05, start_step=0, warmup_steps=0),  # buckets are cut anew meanwhile
+    dict(ratio=0.01, warmup_steps=0),
     dict(ratio=0.05, start_step=1, fp16=True),
     dict(ratio=0.02, warmup_steps=4),
 ):
@@ -208,8 +208,8 @@ if rank != 1:
         sent = [int((model.weight.grad != 0).sum()) for model in models]
         if step < 2:
             assert min(sent) > 500_000, sent
-        else:
-            assert 4000 < min(sent) and max(sent) < 17_000, sent
+        else:  # a quarter of each rank's, as the warm-up begins
+            assert 140_000 < min(sent) and max(sent) < 350_000, sent
         for model in models:
             found = [torch.empty_like(model.weight.grad) for _ in range(2)]
             dist.all_gather(found, model.weight.grad, group=pair)
@@ -219,7 +219,7 @@ lonely.register_comm_hook(None, topk_hook)
 for step in range(3):
     lonely.zero_grad()
     lonely(torch.randn(4, 1000)).square().sum().backward()
-assert int((lonely.module.weight.grad != 0).sum()) < 30_000
+assert int((lonely.module.weight.grad != 0).sum()) < 500_000
 """,
     )
 

@@ -128,9 +128,9 @@ def test_what_was_applied_and_what_is_held_back_are_all_there_was(ranks, size):
         _HOROVOD
         + """
 for options, op, grouped in (
-    (dict(ratio=0.05), hvd.Average, False),
-    (dict(ratio=0.05), hvd.Sum, True),
-    (dict(ratio=0.01, fp16=True), hvd.Average, True),
+    (dict(ratio=0.05, warmup_steps=0), hvd.Average, False),
+    (dict(ratio=0.05, warmup_steps=0), hvd.Sum, True),
+    (dict(ratio=0.01, fp16=True, warmup_steps=0), hvd.Average, True),
     (dict(ratio=0.013, fp16=True, warmup_steps=3), hvd.Sum, False),
 ):
     model = net()

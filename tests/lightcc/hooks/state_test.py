@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 from taco.lightcc import TopKState
-from taco.lightcc.hooks.exchange import warmed_up
+from taco.lightcc.warmup import warmed_up
 
 _STEPS = """
 import io, pickle
@@ -25,7 +25,7 @@ def steps(ddp, first, last):
             for param in ddp.parameters():
                 param -= 0.05 * param.grad
 
-options = dict(ratio=0.05, min_bytes=0, start_step=0)
+options = dict(ratio=0.05, min_bytes=0, start_step=0, warmup_steps=0)
 """
 
 

@@ -43,7 +43,7 @@ print("MODES", sorted(modes()), bool(parts))
 
 def _conserves(ranks, size, options="", steps=12, **environ):
     program = _CONSERVES.replace("OPTIONS", options).replace("STEPS", str(steps))
-    done = ranks(size, program, LIGHT_TOPK_THRESHOLD="64", **environ)
+    done = ranks(size, program, LIGHT_TOPK_THRESHOLD="64", LIGHT_TOPK_WARMUP="0", **environ)
     return done.stdout
 
 
@@ -159,6 +159,7 @@ same_everywhere(again)
         LIGHT_TOPK_ALLREDUCE="1",
         LIGHT_TOPK_THRESHOLD="64",
         LIGHT_TOPK_RATIO="0.05",
+        LIGHT_TOPK_WARMUP="0",
     )
 
 
@@ -279,6 +280,7 @@ assert len(layouts) == 2 and hvd.allgather_object(layouts)[0] == layouts, layout
         LIGHT_TOPK_ALLREDUCE="1",
         LIGHT_TOPK_THRESHOLD="64",
         LIGHT_TOPK_RATIO="0.05",
+        LIGHT_TOPK_WARMUP="0",
     )
 
 

@@ -42,7 +42,12 @@ assert optimizer.param_groups[0]["betas"] == (0.9, 0.999)
 assert len(optimizer.param_groups) == 1
 """
 )
-_TOPK = {"LIGHT_TOPK_ALLREDUCE": "1", "LIGHT_TOPK_RATIO": "0.05", "LIGHT_TOPK_THRESHOLD": "8192"}
+_TOPK = {
+    "LIGHT_TOPK_ALLREDUCE": "1",
+    "LIGHT_TOPK_RATIO": "0.05",
+    "LIGHT_TOPK_THRESHOLD": "8192",
+    "LIGHT_TOPK_WARMUP": "0",
+}
 
 
 @pytest.mark.parametrize(

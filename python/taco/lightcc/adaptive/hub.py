@@ -55,8 +55,9 @@ def setup(settings: Settings, chosen: set[str]) -> Setup:
         levels = 2
     if settings.light_3d_allreduce:
         levels = 3
+    auto = settings.light_mode != ""
     rules = Rules(
-        auto=settings.light_mode != "",
+        auto=auto,
         lossy=settings.light_mode == "auto",
         levels=levels,
         hierarchical_threshold=settings.light_hierarchical_threshold,
@@ -64,7 +65,8 @@ def setup(settings: Settings, chosen: set[str]) -> Setup:
         ratio=settings.light_topk_ratio,
         topk_threshold=settings.light_topk_threshold,
         topk_half=settings.light_topk_fp16,
-        warmup=settings.light_topk_warmup,
+        # Auto begins dense, and its guard watches: a warm-up would only keep it dense for longer.
+        warmup=0 if auto and "light_topk_warmup" not in chosen else settings.light_topk_warmup,
         guarded=settings.light_topk_guard,
     )
     return Setup(

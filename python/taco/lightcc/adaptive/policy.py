@@ -18,11 +18,11 @@ from taco.lightcc.adaptive.mode import DENSE, Mode
 from taco.lightcc.adaptive.places import Levels
 from taco.lightcc.adaptive.wish import CALIBRATE, Wish, understand
 from taco.lightcc.engine.requests import Response
+from taco.lightcc.warmup import warmed_up
 
 _log = logging.getLogger("taco.lightcc")
 
 _FLOATS = ("float32", "float16", "bfloat16")
-_FIRST_RATIO = 0.25  # of a warm-up
 _BALANCED_FROM = 8  # ranks from which lists are not gathered by everybody
 _NO_GAIN = 0.5  # a ratio from which dense is as short: an index is as long as a value
 _PROBE_EVERY = 200
@@ -357,9 +357,10 @@ class Policy:
         return predict(mode, bucket.elements, bucket.item_bytes, levels, costs)
 
     def _ratio(self, bucket: Bucket, ratio: float) -> float:
-        warmup = 0 if bucket.choice is not None else bucket.wish.warmup or self._rules.warmup
-        if bucket.steps < warmup and ratio < _FIRST_RATIO:
-            ratio = _FIRST_RATIO * (ratio / _FIRST_RATIO) ** (bucket.steps / warmup)
+        if bucket.choice is None:
+            wished = bucket.wish.mode is not None
+            steps = bucket.wish.warmup if wished else self._rules.warmup
+            ratio = warmed_up(ratio, bucket.steps, steps)
         return min(1.0, ratio * bucket.guard.factor)
 
     def _guard(self, bucket: Bucket, done: Executed) -> None:

@@ -25,7 +25,7 @@ class Wish:
     Attributes:
         gradient: whether TopK and float16 may be used at all.
         mode: that and no other, but for the guard; None leaves the choice.
-        warmup: steps in which TopK's ratio comes down from 25%.
+        warmup: steps in which the mode's ratio comes down from 25%.
     """
 
     gradient: bool = False

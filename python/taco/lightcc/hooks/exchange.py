@@ -18,17 +18,8 @@ _MOST_RANKS_GATHERED = 8
 
 _TWO_LEVELS = "2d"
 
-_WARMUP_RATIO = 0.25
-
 # So many elements of a gradient tell whether it is zero, unless they are.
 _GLANCE = 64
-
-
-def warmed_up(ratio: float, step: int, warmup_steps: int) -> float:
-    """The ratio of a step: it comes down from 0.25, by the same factor in each step."""
-    if step >= warmup_steps or ratio >= _WARMUP_RATIO:
-        return ratio
-    return _WARMUP_RATIO * (ratio / _WARMUP_RATIO) ** (step / warmup_steps)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,8 @@ import torch
 from taco import _loader
 from taco.lightcc._settings import settings
 from taco.lightcc.adaptive.residuals import BucketState
-from taco.lightcc.hooks.exchange import Selection, warmed_up
+from taco.lightcc.hooks.exchange import Selection
+from taco.lightcc.warmup import warmed_up
 
 # Of these can be selected; other gradients travel dense.
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)

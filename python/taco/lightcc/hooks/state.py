@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from taco import _loader
-from taco.lightcc import topology
+from taco.lightcc import topology, warmup
 from taco.lightcc._settings import settings
 from taco.lightcc.adaptive.places import Groups, Place, levels_of
 from taco.lightcc.hooks import exchange
@@ -38,7 +38,7 @@ class TopKState:
         process_group: that of the DDP model; None: the default one.
         ratio: part of the elements that is sent, above 0 and at most 1.
         fp16: values travel as float16; what rounding takes is not lost.
-        warmup_steps: steps in which the ratio comes down from 0.25, by the same factor each.
+        warmup_steps: steps in which the ratio comes down from 0.25, by one factor each; 0: none.
         min_bytes: buckets below travel dense.
         start_step: steps, from the first, in which all travels dense.
         two_level: the ranks of each machine first add up their gradients, dense. Machines are told
@@ -53,7 +53,7 @@ class TopKState:
         process_group: dist.ProcessGroup | None = None,
         ratio: float = 0.01,
         fp16: bool = False,
-        warmup_steps: int = 0,
+        warmup_steps: int = warmup.STEPS,
         min_bytes: int = 1 << 20,
         start_step: int = 2,
         two_level: bool = False,
@@ -101,7 +101,7 @@ class TopKState:
             exchange.flush(buffer, mine)
             return _dense(buffer, group)
         _loader.load_torch_ops()  # says here what is missing, and not in the thread
-        ratio = exchange.warmed_up(self.ratio, step - self.start_step, self.warmup_steps)
+        ratio = warmup.warmed_up(self.ratio, step - self.start_step, self.warmup_steps)
         selection = Selection(ratio, self.fp16, self._machines(group))
         self._worker = worker_of(group)
         self._last = self._worker.submit(_Job(buffer, mine, selection, group))

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from taco.lightcc import warmup
 from taco.lightcc.adaptive.mode import Mode
 from taco.lightcc.adaptive.wish import Wish
 
@@ -57,7 +58,7 @@ class TopKCompression(Compressor):
     Args:
         ratio: part of the elements that is sent, above 0 and at most 1.
         fp16: values are sent as float16; what rounding takes is not lost.
-        warmup_steps: steps in which the ratio comes down from 0.25, by the same factor each.
+        warmup_steps: steps in which the ratio comes down from 0.25, by one factor each; 0: none.
         momentum_correction: momentum is applied on every rank before the selection (Deep Gradient
             Compression, arXiv 1712.01887), and the wrapped optimizer leaves it out. That has to be
             `torch.optim.SGD` with momentum, `Adam` or `AdamW`.
@@ -70,7 +71,7 @@ class TopKCompression(Compressor):
         self,
         ratio: float = 0.01,
         fp16: bool = False,
-        warmup_steps: int = 0,
+        warmup_steps: int = warmup.STEPS,
         momentum_correction: bool = False,
     ) -> None:
         if not 0 < ratio <= 1:
