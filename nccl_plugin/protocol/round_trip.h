@@ -1,5 +1,5 @@
 // How long a packet and its acknowledgement take on one path: smoothed, its variation, and the
-// least that was ever seen lately.
+// least, which is taken for what the path takes without queues.
 #ifndef NCCL_PLUGIN_PROTOCOL_ROUND_TRIP_H_
 #define NCCL_PLUGIN_PROTOCOL_ROUND_TRIP_H_
 
@@ -13,11 +13,13 @@ namespace harp {
 class RoundTrip {
  public:
   // A sample, in nanoseconds, at a time: packets that were sent once have theirs, others too, as
-  // every transmission has a number of its own. RFC 6298's averages; the least is forgotten after
-  // 10 s.
-  void Add(int64_t sample, int64_t now) {
+  // every transmission has a number of its own. RFC 6298's averages. The least holds for 10 s;
+  // after that one takes its place that was `alone`, sent after a silence: any other has met the
+  // queue of those before it, and a target over a least with a queue in it makes the queue longer
+  // each time.
+  void Add(int64_t sample, int64_t now, bool alone = true) {
     sample = std::max<int64_t>(sample, 1000);
-    if (samples_ == 0 || sample <= least_ || now - least_at_ > kForget) {
+    if (samples_ == 0 || sample <= least_ || (alone && now - least_at_ > kForget)) {
       least_ = sample;
       least_at_ = now;
     }

@@ -16,6 +16,7 @@ constexpr int64_t kFirstAsked = 1'000'000;   // without credit; doubles,
 constexpr int64_t kLastAsked = 100'000'000;  // up to here
 constexpr int64_t kUnknownRoundTrip = 100'000;
 constexpr double kLeastFirstWindow = 2;
+constexpr int64_t kLongestRest = 10'000'000;  // beyond a round trip
 
 // A connection begins with one first window, whatever the number of its paths.
 CongestionOptions OfEachPath(CongestionOptions options, int paths) {
@@ -252,9 +253,10 @@ bool Sender::NextChunk(uint64_t* chunk) {
   return false;
 }
 
-size_t Sender::Room(const Path& path) const {
-  if (path.black) return 0;
-  const auto window = static_cast<uint64_t>(path.congestion.window());
+size_t Sender::Room(int index) const {
+  const Path& path = paths_[index];
+  if (path.black || pacer_.Rests(index)) return 0;
+  const auto window = static_cast<uint64_t>(std::max(path.congestion.window(), 1.0));
   const uint64_t used = path.window.in_flight_packets();
   if (used >= window) return path.probes && !path.window.full() ? 1 : 0;
   return std::min(window - used, path.window.room());
@@ -265,7 +267,7 @@ int Sender::BestPath() const {
   double least = 0;
   for (size_t index = 0; index < paths_.size(); ++index) {
     const Path& path = paths_[index];
-    if (Room(path) == 0) continue;
+    if (Room(static_cast<int>(index)) == 0) continue;
     const RoundTrip& round_trip = path.window.round_trip();
     const int64_t takes = round_trip.known() ? round_trip.smoothed() : kUnknownRoundTrip;
     const double queue = static_cast<double>(path.window.in_flight_packets() + 1) *
@@ -282,6 +284,7 @@ size_t Sender::Poll(int64_t now, Emission* out, size_t most) {
   if (!failure_.empty()) return 0;
   if (spoke_ < 0) spoke_ = now;
   OnTime(now);
+  pacer_.Turn(now);
   size_t count = 0;
   for (size_t index = 0; index < paths_.size() && count < most; ++index) {
     Path& path = paths_[index];
@@ -297,8 +300,7 @@ size_t Sender::Poll(int64_t now, Emission* out, size_t most) {
   while (any && count < most) {
     const int path = BestPath();
     if (path < 0) break;
-    size_t burst =
-        std::min({Room(paths_[path]), static_cast<size_t>(options_.burst), most - count});
+    size_t burst = std::min({Room(path), static_cast<size_t>(options_.burst), most - count});
     while (any && burst-- != 0) {
       const uint64_t mine = chunk;
       any = NextChunk(&chunk);
@@ -355,6 +357,11 @@ void Sender::WriteChunk(uint64_t number, int index, bool ack_now, int64_t now, E
   out->body_bytes = chunk.bytes;
   if (options_.checksum) SealPacket(out->head, out->head_bytes, out->body, out->body_bytes);
   path.probes = false;
+  if (path.congestion.window() < 1 && !pacer_.Rests(index)) {
+    const int64_t turn = path.window.round_trip().expected();
+    const auto rest = static_cast<int64_t>(static_cast<double>(turn) / path.congestion.window());
+    pacer_.Rest(index, now + std::min(rest, turn + kLongestRest), now);
+  }
   ++chunk.in_flight;
   ++path.stats.packets;
   path.stats.bytes += chunk.bytes;
@@ -389,6 +396,7 @@ int64_t Sender::Deadline() const {
   if (!failure_.empty()) return kNever;
   if (HasWork() && BestPath() >= 0) return 0;
   int64_t deadline = std::min(next_question_, std::max<int64_t>(spoke_, 0) + options_.keepalive_ns);
+  if (pacer_.Deadline() < deadline && HasWork()) deadline = pacer_.Deadline();
   if (!idle() && next_question_ == kNever && oldest_chunk_ == next_chunk_) deadline = 0;
   bool alive = false;
   int64_t since = 0;

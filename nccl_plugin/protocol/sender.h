@@ -24,6 +24,7 @@
 #include "nccl_plugin/protocol/congestion.h"
 #include "nccl_plugin/protocol/emission.h"
 #include "nccl_plugin/protocol/fifo.h"
+#include "nccl_plugin/protocol/pacer.h"
 #include "nccl_plugin/protocol/packet.h"
 #include "nccl_plugin/protocol/sent_window.h"
 
@@ -69,8 +70,11 @@ class Sender {
   // Whether a message that is not done has bytes there.
   bool Uses(const void* bytes, uint64_t size) const;
 
-  // Asks the receiver for an acknowledgement at the next Poll.
-  void Ask() { paths_[0].next_question = 0; }
+  // Asks the receiver for an acknowledgement on each path at the next Poll. Before anything is
+  // sent, it tells what a path takes without a queue.
+  void Ask() {
+    for (Path& path : paths_) path.next_question = 0;
+  }
 
   // Takes an acknowledgement. `arrived` is when the machine had it, if that is known, and else now.
   void OnAck(const Packet& packet, int64_t arrived, int64_t now);
@@ -139,13 +143,14 @@ class Sender {
   bool NextChunk(uint64_t* chunk);
   bool Cut(uint64_t message, uint64_t* chunk);
   int BestPath() const;
-  size_t Room(const Path& path) const;
+  size_t Room(int index) const;
   void WriteChunk(uint64_t chunk, int path, bool ack_now, int64_t now, Emission* out);
   void WriteQuestion(int path, int64_t now, Emission* out);
   void Fail(int64_t now);
 
   const SenderOptions options_;
   std::vector<Path> paths_;
+  Pacer pacer_;  // of windows below one packet
   std::array<Message, kMaxMessages> messages_;
   uint64_t oldest_message_ = 0;  // every one below is done
   uint64_t next_message_ = 0;

@@ -7,6 +7,8 @@ namespace harp {
 namespace {
 
 constexpr int kMaxDoublings = 10;
+constexpr int64_t kSilence = 1'000'000;  // or four round trips
+constexpr int64_t kTogether = 10'000;    // with the first packet after it
 
 int64_t Microseconds(uint64_t us) { return static_cast<int64_t>(us) * 1000; }
 
@@ -14,10 +16,11 @@ int64_t Microseconds(uint64_t us) { return static_cast<int64_t>(us) * 1000; }
 
 uint64_t SentWindow::Add(int64_t now, uint64_t what, uint32_t bytes) {
   if (idle()) {
+    if (now - heard_ >= std::max(kSilence, 4 * round_trip_.smoothed())) spoke_up_ = now;
     heard_ = now;
     probes_ = 0;
   }
-  At(next_) = Slot{now, what, bytes, true};
+  At(next_) = Slot{now, what, bytes, true, now - spoke_up_ < kTogether};
   in_flight_bytes_ += bytes;
   ++in_flight_packets_;
   return next_++;
@@ -40,8 +43,9 @@ bool SentWindow::OnAck(const AckFields& ack, int64_t arrived, int64_t now, Fate*
   bool any = false;
   if (highest >= oldest_ && At(highest).in_flight) {
     const int64_t sample = now - At(highest).sent;
-    round_trip_.Add(sample, now);
-    network_.Add(arrived - At(highest).sent - Microseconds(ack.delay_us), now);
+    const bool alone = At(highest).alone;
+    round_trip_.Add(sample, now, alone);
+    network_.Add(arrived - At(highest).sent - Microseconds(ack.delay_us), now, alone);
   }
   for (uint64_t number = oldest_; number <= highest; ++number) {
     Slot& slot = At(number);

@@ -84,6 +84,7 @@ class SentWindow {
     uint64_t what = 0;
     uint32_t bytes = 0;
     bool in_flight = false;
+    bool alone = false;  // sent after a silence: into a queue of others, if any
   };
 
   Slot& At(uint64_t number) { return slots_[number % kSlots]; }
@@ -100,9 +101,10 @@ class SentWindow {
   uint64_t in_flight_bytes_ = 0;
   uint64_t in_flight_packets_ = 0;
   int64_t loss_deadline_ = kNever;
-  int64_t heard_ = 0;   // of the last acknowledgement, or of the first packet after idleness
-  int probes_ = 0;      // since then
-  int64_t probed_ = 0;  // when the last one was due
+  int64_t spoke_up_ = 0;  // the first packet after a silence
+  int64_t heard_ = 0;     // of the last acknowledgement, or of the first packet after idleness
+  int probes_ = 0;        // since then
+  int64_t probed_ = 0;    // when the last one was due
   int timeouts_ = 0;
   RoundTrip round_trip_;
   RoundTrip network_;

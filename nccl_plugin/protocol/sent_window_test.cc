@@ -208,6 +208,41 @@ TEST(SentWindow, AcknowledgementsOfWhatWasNeverSentChangeNothing) {
   EXPECT_EQ(window.in_flight(), 100u);
 }
 
+// The least round trip holds while packets are under way without a pause, as each meets the queue
+// of those before it; after a silence a path that takes longer is believed.
+TEST(SentWindow, TheLeastRoundTripIsRenewedAfterASilence) {
+  constexpr int64_t kSecond = 1'000'000'000;
+  SentWindow window;
+  Book book;
+  uint64_t packets = 0;
+  int64_t now = kSecond;
+  const auto send = [&](int64_t at) {
+    window.Add(at, packets, static_cast<uint32_t>(100 + packets % 7));
+    ++packets;
+  };
+  const auto answer = [&](uint64_t which, int64_t at) {
+    AckFields ack;
+    ack.highest = static_cast<uint32_t>(which);
+    window.OnAck(ack, at, at, &book);
+  };
+  send(now);
+  answer(0, now + 50 * kMicrosecond);
+  ASSERT_EQ(window.round_trip().least(), 50 * kMicrosecond);
+  // Two under way at any time, for 30 s.
+  send(now);
+  for (int64_t step = 0; step < 30'000; ++step) {
+    now += kSecond / 1000;
+    send(now);
+    answer(packets - 2, now + 300 * kMicrosecond);
+  }
+  EXPECT_EQ(window.round_trip().least(), 50 * kMicrosecond);
+  answer(packets - 1, now + 300 * kMicrosecond);
+  now += 10 * kSecond / 1000;
+  send(now);
+  answer(packets - 1, now + 90 * kMicrosecond);
+  EXPECT_EQ(window.round_trip().least(), 90 * kMicrosecond);
+}
+
 TEST(SentWindow, IsFullAt1024) {
   SentWindow window;
   for (uint64_t i = 0; i < SentWindow::kSlots; ++i) {

@@ -56,7 +56,7 @@ TEST(Swift, ItStaysWithinItsBounds) {
   EXPECT_LE(path.swift().window(), SwiftOptions().most_window);
   for (int packet = 0; packet < 500; ++packet) path.Ack(1, 50'000 * kUs);
   EXPECT_GE(path.swift().window(), SwiftOptions().least_window);
-  path.swift().OnTimeout();
+  for (int times = 0; times < 20; ++times) path.swift().OnTimeout();
   EXPECT_DOUBLE_EQ(path.swift().window(), SwiftOptions().least_window);
 }
 
@@ -75,6 +75,55 @@ TEST(Swift, LossOfAHundredthChangesNothingAndOfATenthDoes) {
       EXPECT_LT(path.swift().window(), before);
     }
   }
+}
+
+// As of a queue that is full before the target is met: 60 us, where 100 us and more are allowed.
+TEST(Swift, AnyLossInAQueueShorterThanTheTargetHalves) {
+  for (const bool queued : {false, true}) {
+    Path path;
+    for (int packet = 0; packet < 400; ++packet) path.Ack(1, 50 * kUs);
+    for (int packet = 0; packet < 600; ++packet) path.Ack(1, queued ? 110 * kUs : 50 * kUs);
+    const double before = path.swift().window();
+    path.swift().OnLoss(1);
+    for (int packet = 0; packet < 8; ++packet) path.Ack(1, queued ? 110 * kUs : 50 * kUs);
+    if (queued) {
+      EXPECT_NEAR(path.swift().window(), before / 2, 2);
+    } else {
+      EXPECT_GE(path.swift().window(), before);
+    }
+  }
+}
+
+// Windows of many flows in such a queue are small, and so is what they grow by, until it is empty.
+TEST(Swift, SmallWindowsGrowSlowlyWhereQueuesAreShort) {
+  Path path;
+  for (int packet = 0; packet < 1000; ++packet) path.Ack(1, 50 * kUs);
+  for (int round = 0; round < 200 && path.swift().window() > 0.6; ++round) {
+    path.swift().OnLoss(1);
+    for (int quarter = 0; quarter < 5; ++quarter) path.Ack(quarter == 0 ? 1 : 0, 110 * kUs);
+  }
+  const double small = path.swift().window();
+  EXPECT_GT(small, 0.2);
+  EXPECT_LE(small, 0.6);
+  for (int packet = 0; packet < 4; ++packet) path.Ack(1, 110 * kUs);
+  EXPECT_GT(path.swift().window(), small);
+  EXPECT_LT(path.swift().window(), small + 0.8);
+  for (int packet = 0; packet < 12; ++packet) path.Ack(1, 50 * kUs);
+  EXPECT_GT(path.swift().window(), 4);
+}
+
+TEST(Swift, AfterATimeoutItDoublesUpToHalfOfWhatItWas) {
+  Path path;
+  for (int packet = 0; packet < 84; ++packet) path.Ack(1, 50 * kUs);
+  ASSERT_DOUBLE_EQ(path.swift().window(), 100);
+  path.swift().OnTimeout();
+  EXPECT_DOUBLE_EQ(path.swift().window(), 1);
+  path.swift().OnTimeout();  // of the same silence
+  EXPECT_DOUBLE_EQ(path.swift().window(), 0.5);
+  for (int packet = 0; packet < 50; ++packet) path.Ack(1, 50 * kUs);
+  EXPECT_DOUBLE_EQ(path.swift().window(), 50.5);
+  for (int packet = 0; packet < 50; ++packet) path.Ack(1, 50 * kUs);
+  EXPECT_LT(path.swift().window(), 52);
 }
 
 TEST(Swift, WhatTheReceiverTakesHasABoundOfItsOwn) {

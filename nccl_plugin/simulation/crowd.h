@@ -42,12 +42,14 @@ inline void RunAll(Network* network, const std::vector<Transfer*>& transfers, in
   }
 }
 
-// Senders of one link that all of them share, to receivers of one machine, which share its credit.
+// Senders of one link that all of them share, to receivers of one machine, which share its credit,
+// or of a machine each, where nothing is shared but the link.
 struct Crowd {
   Crowd(
       Network* network, int senders, int paths, const LinkOptions& shared,
       const std::vector<uint64_t>& messages,
-      const std::function<bool(int)>& by_cubic = [](int) { return false; }) {
+      const std::function<bool(int)>& by_cubic = [](int) { return false; },
+      bool one_machine = true) {
     LinkOptions own;
     own.bits_per_ns = shared.bits_per_ns;
     const int link = network->AddLink(shared), back = network->AddLink(LinkOptions());
@@ -57,7 +59,7 @@ struct Crowd {
       options.routes.assign(paths, Route{{mine, link}, {back, mine_back}});
       options.messages = messages;
       options.sender.congestion.cubic = by_cubic(sender);
-      options.credit = &credit;
+      if (one_machine) options.credit = &credit;
       made.push_back(std::make_unique<Transfer>(network, options));
       all.push_back(made.back().get());
     }
