@@ -6,7 +6,8 @@ import pytest
 from taco.lightcc.adaptive.cost import Costs, Link
 from taco.lightcc.adaptive.explanation import Explanation, explain
 from taco.lightcc.adaptive.mode import Mode, parse
-from taco.lightcc.adaptive.policy import Policy, Rules
+from taco.lightcc.adaptive.policy import Policy
+from taco.lightcc.adaptive.rules import Rules
 
 from tests.lightcc.adaptive._worlds import HOSTS, executed, response, run_step
 

@@ -6,7 +6,9 @@ import pytest
 from taco.lightcc.adaptive.choice import SLOWER, TRIES, WINDOW
 from taco.lightcc.adaptive.cost import Costs, Link
 from taco.lightcc.adaptive.mode import DENSE, Mode, parse
-from taco.lightcc.adaptive.policy import Policy, Rules
+from taco.lightcc.adaptive.policy import Policy
+from taco.lightcc.adaptive.rules import Rules
+from taco.lightcc.adaptive.steps import Verdict
 
 from tests.lightcc.adaptive._worlds import (
     FLAT,
@@ -197,7 +199,7 @@ def test_only_buckets_that_lose_bits_are_kept_from_it():
     one, other = (bucket.choice for bucket in job.policy.buckets())
     assert not one.mode.lossless
     other.mode = DENSE
-    job.policy._back("nothing gained", lossy_only=True)
+    job.policy._back(Verdict("nothing gained", lossy_only=True))
     assert one.mode.lossless
     assert (bool(one._barred), bool(other._barred)) == (True, False)
     job.run(120)
@@ -313,9 +315,9 @@ def test_the_first_step_of_a_bucket_is_no_measure_of_dense_steps():
     # Costs are measured in it, or something is compiled.
     job = Job()
     job.run(1)
-    assert not job.policy._dense_steps
+    assert job.policy._steps.dense == 0
     job.run(1)
-    assert len(job.policy._dense_steps) == 1
+    assert job.policy._steps.dense == 1
 
 
 def test_what_the_program_asked_for_is_not_judged_by_steps():

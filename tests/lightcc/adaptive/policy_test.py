@@ -6,7 +6,8 @@ from taco.lightcc.adaptive.cost import Costs, Link, predict
 from taco.lightcc.adaptive.hub import setup
 from taco.lightcc.adaptive.mode import DENSE, Mode, parse
 from taco.lightcc.adaptive.places import Levels
-from taco.lightcc.adaptive.policy import Policy, Rules, bucket_cost, candidates
+from taco.lightcc.adaptive.policy import Policy
+from taco.lightcc.adaptive.rules import Rules, bucket_cost, candidates
 from taco.lightcc.adaptive.wish import CALIBRATE, Wish
 
 from tests.lightcc.adaptive._worlds import HOSTS, executed, response

@@ -19,7 +19,8 @@ from taco.lightcc.adaptive.cost import Costs
 from taco.lightcc.adaptive.execution import Executed, ModeReducer
 from taco.lightcc.adaptive.explanation import Explanation, explain
 from taco.lightcc.adaptive.places import Levels, Place, levels_of
-from taco.lightcc.adaptive.policy import Policy, Rules, bucket_cost
+from taco.lightcc.adaptive.policy import Policy
+from taco.lightcc.adaptive.rules import Rules, bucket_cost
 from taco.lightcc.adaptive.wish import CALIBRATE, RECUT, understand
 from taco.lightcc.engine.requests import Response
 

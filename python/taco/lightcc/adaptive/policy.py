@@ -4,18 +4,19 @@ Thread-safe: the coordinator asks, the executor and the training loop report.
 """
 
 import logging
-import statistics
 import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from taco.lightcc.adaptive.choice import SLOWER, WINDOW, Choice
+from taco.lightcc.adaptive.choice import WINDOW, Choice
 from taco.lightcc.adaptive.cost import Costs, predict
 from taco.lightcc.adaptive.execution import Executed
 from taco.lightcc.adaptive.guard import PROBE_STEPS, Guard, LossWatch
 from taco.lightcc.adaptive.mode import DENSE, Mode
 from taco.lightcc.adaptive.places import Levels
+from taco.lightcc.adaptive.rules import BALANCED_FROM, NO_GAIN, Rules, candidates
+from taco.lightcc.adaptive.steps import Steps, Verdict
 from taco.lightcc.adaptive.wish import CALIBRATE, Wish, understand
 from taco.lightcc.engine.requests import Response
 from taco.lightcc.warmup import warmed_up
@@ -23,41 +24,9 @@ from taco.lightcc.warmup import warmed_up
 _log = logging.getLogger("taco.lightcc")
 
 _FLOATS = ("float32", "float16", "bfloat16")
-_BALANCED_FROM = 8  # ranks from which lists are not gathered by everybody
-_NO_GAIN = 0.5  # a ratio from which dense is as short: an index is as long as a value
 _PROBE_EVERY = 200
 _LARGE = 1 << 20  # bytes from which an allreduce that is no gradient is worth two levels
-_REFERENCE_STEPS = 3
 _BUCKETS = 10_000  # remembered at most
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What the user allows, and what is fixed.
-
-    Attributes:
-        auto: modes are chosen by measurement.
-        lossy: auto may choose TopK and float16 for gradients.
-        levels: of dense allreduces that nothing else is said of: 1, 2 or 3.
-        hierarchical_threshold: bytes up to which `levels` counts.
-        topk: gradients are sent by TopK.
-        ratio: part of the elements that TopK keeps.
-        topk_threshold: bytes from which TopK is used.
-        topk_half: TopK's values travel as float16.
-        warmup: steps in which TopK's ratio comes down from 25%.
-        guarded: whether the guard may raise TopK's ratio or end it.
-    """
-
-    auto: bool = False
-    lossy: bool = True
-    levels: int = 1
-    hierarchical_threshold: int = 1 << 30
-    topk: bool = False
-    ratio: float = 0.01
-    topk_threshold: int = 1 << 20
-    topk_half: bool = False
-    warmup: int = 0
-    guarded: bool = True
 
 
 @dataclass
@@ -92,54 +61,6 @@ class Bucket:
     set_id: int = 0
 
 
-def candidates(rules: Rules, levels: Levels, topk: bool, item_bytes: int) -> list[Mode]:
-    """The modes that a bucket may be reduced in; TopK's with a ratio of 1, for any.
-
-    Args:
-        rules: what is allowed.
-        levels: the groups of the ranks.
-        topk: whether the bucket is large enough for TopK.
-        item_bytes: of an element.
-    """
-    deep = range(1, levels.deep + 1)
-    modes = [Mode(each) for each in deep]
-    if not rules.lossy:
-        return modes
-    if item_bytes == 4:
-        modes += [Mode(each, half=True) for each in deep]
-    if topk and rules.ratio < _NO_GAIN:
-        modes += [Mode(each, 1.0, rules.topk_half) for each in deep if each < 3]
-        if sum(map(len, levels.hosts)) > _BALANCED_FROM:
-            modes.append(Mode(1, 1.0, rules.topk_half, True))
-    return modes
-
-
-def bucket_cost(
-    rules: Rules, costs: Costs, levels: Levels, item_bytes: int
-) -> Callable[[int], float]:
-    """For the layout of buckets: seconds that so many bytes take in the best mode there is."""
-    modes = candidates(rules, levels, True, item_bytes)
-    if not rules.auto:
-        deep = min(rules.levels, levels.deep)
-        modes = [Mode(deep), Mode(deep, 1.0, rules.topk_half)] if rules.topk else [Mode(deep)]
-
-    def seconds(count: int) -> float:
-        elements = max(1, count // item_bytes)
-        times = []
-        for mode in modes:
-            if mode.ratio and count < rules.topk_threshold:
-                continue
-            ratio = rules.ratio if mode.ratio else 0.0
-            actual = Mode(mode.levels, ratio, mode.half, mode.balanced)
-            times.append(predict(actual, elements, item_bytes, levels, costs))
-        return times[-1] if not rules.auto else min(times)
-
-    return seconds
-
-
-_Ran = dict[tuple[int, str], Mode]
-
-
 class Policy:
     """One job's.
 
@@ -164,12 +85,7 @@ class Policy:
         self._learned: dict[str, float] = {}
         self._loss = LossWatch()
         self._trained = 0  # steps
-        # Of the step under way and of the last one: what buckets with a choice ran in.
-        self._under_way: _Ran = {}
-        self._last: _Ran = {}
-        self._first = False  # whether one of them runs for the first time
-        self._dense_steps: deque[float] = deque(maxlen=2 * WINDOW)
-        self._steps: deque[float] = deque(maxlen=WINDOW)  # that ran as the last one did
+        self._steps = Steps()
         self._layout_due = False
 
     def assign(self, response: Response) -> str:
@@ -209,30 +125,11 @@ class Policy:
         """A training step is over. Compares whole steps: what the buckets alone do not show."""
         with self._lock:
             self._trained += 1
-            before, self._last, self._under_way = self._last, self._under_way, {}
-            first, self._first = self._first, False
-            modes = set(self._last.values())
-            if not before.keys() & self._last.keys():
-                self._dense_steps.clear()  # they were of other buckets
-            if first or not modes:
-                return  # what comes first takes longer
-            if modes == {DENSE}:
-                self._dense_steps.append(seconds)
-            if self._last != before:
-                self._steps.clear()
-            if modes == {DENSE} or not all(choice.settled for choice in self._choices()):
-                return
-            self._steps.append(seconds)
-            if len(self._steps) < WINDOW or len(self._dense_steps) < _REFERENCE_STEPS:
-                return
-            now = statistics.median(self._steps)
-            dense = statistics.median(self._dense_steps)
-            self._steps.clear()
-            if now > SLOWER * dense:
-                self._back(f"steps take {now * 1e3:.1f} ms, dense ones took {dense * 1e3:.1f} ms")
-            elif now > dense / SLOWER and any(not mode.lossless for mode in modes):
-                text = f"steps take {now * 1e3:.1f} ms, dense ones took {dense * 1e3:.1f} ms"
-                self._back(f"losing bits gains nothing: {text}", lossy_only=True)
+            verdict = self._steps.end(
+                seconds, lambda: all(choice.settled for choice in self._choices())
+            )
+            if verdict is not None:
+                self._back(verdict)
 
     def wants_layout(self) -> bool:
         """Whether to cut buckets anew, as times have changed for half of them: says it once."""
@@ -296,19 +193,19 @@ class Policy:
             if len(self._buckets) >= _BUCKETS:
                 self._buckets.clear()
             self._buckets[key] = bucket
-            self._first = True
+            self._steps.begins()
         mode = self._wanted(bucket, response)
         if mode.ratio:
             mode = self._sparse(bucket, mode, response)
         if bucket.choice is not None:
-            self._under_way[key] = mode.family
+            self._steps.runs(key, mode)
         return mode
 
     def _sparse(self, bucket: Bucket, mode: Mode, response: Response) -> Mode:
         """With the ratio of this execution, which may be so large that it is dense."""
         ratio = self._ratio(bucket, mode.ratio)
         step, bucket.steps = bucket.steps, bucket.steps + 1
-        if bucket.guard.dense or ratio >= _NO_GAIN:
+        if bucket.guard.dense or ratio >= NO_GAIN:
             if bucket.choice is not None:
                 bucket.choice.drop_topk(bucket.guard.why)
             return Mode(mode.levels)
@@ -328,11 +225,11 @@ class Policy:
             if (wish.mode.ratio and not topk) or (wish.mode.half and not _adds_floats(response)):
                 return self._plain(response)
             deep = min(max(wish.mode.levels, self._deep(rules.levels, response)), levels.deep)
-            balanced = wish.mode.balanced or (deep == 1 and len(response.ranks) > _BALANCED_FROM)
+            balanced = wish.mode.balanced or (deep == 1 and len(response.ranks) > BALANCED_FROM)
             return Mode(deep, wish.mode.ratio, wish.mode.half, balanced)
         if rules.topk and topk and not rules.auto:
             deep = self._deep(rules.levels, response)
-            balanced = deep == 1 and len(response.ranks) > _BALANCED_FROM
+            balanced = deep == 1 and len(response.ranks) > BALANCED_FROM
             return Mode(deep, rules.ratio, rules.topk_half, balanced)
         on_cpu = all(spec.device == "cpu" for spec in response.tensors)
         measurable = on_cpu and _adds_floats(response) and _seen(response) and not response.joined
@@ -381,15 +278,16 @@ class Policy:
         if done:
             self._say(f"{bucket.name}: {done}")
 
-    def _back(self, why: str, lossy_only: bool = False) -> None:
-        self._say(f"{'modes that lose bits are' if lossy_only else 'all but dense is'} left: {why}")
+    def _back(self, verdict: Verdict) -> None:
+        left = "modes that lose bits are" if verdict.lossy_only else "all but dense is"
+        self._say(f"{left} left: {verdict.why}")
         for choice in self._choices():
-            if not lossy_only or not choice.mode.lossless:  # others may yet gain by it
-                choice.forbid(why, lossy_only)
+            if not verdict.lossy_only or not choice.mode.lossless:  # others may yet gain by it
+                choice.forbid(verdict.why, verdict.lossy_only)
 
     def _choices(self) -> list[Choice]:
         """Those of the last step: there may be others, of buckets that are gone."""
-        buckets = [self._buckets.get(key) for key in self._last]
+        buckets = [self._buckets.get(key) for key in self._steps.buckets]
         return [each.choice for each in buckets if each is not None and each.choice is not None]
 
     def _drifted(self) -> None:
@@ -397,7 +295,7 @@ class Policy:
         choices = self._choices()
         count = sum(choice.drifted for choice in choices)
         if count and 2 * (count - 1) < len(choices) <= 2 * count:  # not again at those that follow
-            self._dense_steps.clear()
+            self._steps.times_changed()
             self._layout_due = True
 
 
