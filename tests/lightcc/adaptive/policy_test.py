@@ -173,6 +173,16 @@ def test_topk_warms_up_by_itself_and_auto_does_not():
     assert rules(LIGHT_TOPK_ALLREDUCE="1", LIGHT_MODE="auto").warmup == 0
 
 
+def test_a_warm_up_goes_on_behind_steps_of_another_process():
+    policy = policy_of(LIGHT_TOPK_ALLREDUCE=1, LIGHT_TOPK_WARMUP=10)
+    whole = ratios(policy_of(LIGHT_TOPK_ALLREDUCE=1, LIGHT_TOPK_WARMUP=10), 12)
+    policy.resume(0, 7)
+    assert ratios(policy, 5) == whole[7:]
+    assert ratios(policy, 1, set_id=1) == whole[:1]
+    policy.resume(1, 5)  # also where buckets are there already
+    assert ratios(policy, 3, set_id=1) == whole[5:8]
+
+
 def test_a_wish_without_a_warm_up_has_none():
     policy = policy_of(LIGHT_TOPK_ALLREDUCE=1, LIGHT_TOPK_WARMUP=20)
     assert ratios(policy, 3, mode="gradient:topk=0.05") == [0.05] * 3

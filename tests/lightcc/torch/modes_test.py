@@ -163,6 +163,45 @@ same_everywhere(again)
     )
 
 
+def test_a_warm_up_goes_on_where_a_checkpoint_ends(ranks, tmp_path) -> None:
+    program = (
+        _WORLD
+        + """
+optimizer = hvd.DistributedOptimizer(
+    torch.optim.SGD(model.parameters(), lr=0.05), model.named_parameters()
+)
+path = FOLDER + f"/{rank}.pt"
+if GOES_ON:
+    optimizer.load_state_dict(torch.load(path, weights_only=True))
+for step in range(8):
+    optimizer.zero_grad()
+    loss_of(model, data(step, rank)).backward()
+    optimizer.step()
+ratios = {float(mode.partition("topk=")[2]) for mode in modes() if "topk" in mode}
+assert ratios and all((ratio == 0.05) == GOES_ON for ratio in ratios), ratios
+torch.save(optimizer.state_dict(), path)
+# In a new job of the same processes, as after an elastic reset.
+hvd.shutdown()
+hvd.init()
+for step in range(8, 12):
+    optimizer.zero_grad()
+    loss_of(model, data(step, rank)).backward()
+    optimizer.step()
+ratios = {float(mode.partition("topk=")[2]) for mode in modes() if "topk" in mode}
+assert ratios and all(0.05 <= ratio < 0.1 for ratio in ratios), ratios
+"""
+    )
+    variables = {
+        "LIGHT_TOPK_ALLREDUCE": "1",
+        "LIGHT_TOPK_THRESHOLD": "64",
+        "LIGHT_TOPK_RATIO": "0.05",
+        "LIGHT_TOPK_WARMUP": "12",
+    }
+    for goes_on in ("False", "True"):
+        text = program.replace("FOLDER", repr(str(tmp_path))).replace("GOES_ON", goes_on)
+        ranks(2, text, **variables)
+
+
 def test_a_step_that_overflows_spoils_nothing(ranks) -> None:
     ranks(
         2,

@@ -164,6 +164,11 @@ class Hub:
         if self.policy is not None:
             self.policy.calibrated(set_id, Costs.of(numbers))
 
+    def resume(self, set_id: int, steps: int) -> None:
+        """A process set's training goes on behind so many steps."""
+        if self.policy is not None:
+            self.policy.resume(set_id, steps)
+
     def step(self, seconds: float) -> None:
         """A training step took so long."""
         if self.policy is not None:

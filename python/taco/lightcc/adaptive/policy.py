@@ -85,6 +85,7 @@ class Policy:
         self._learned: dict[str, float] = {}
         self._loss = LossWatch()
         self._trained = 0  # steps
+        self._resumed: dict[int, int] = {}  # steps of process sets, before this process
         self._steps = Steps()
         self._layout_due = False
 
@@ -120,6 +121,15 @@ class Policy:
                     self._drifted()
             if done.mode.ratio:
                 self._guard(bucket, done)
+
+    def resume(self, set_id: int, steps: int) -> None:
+        """Training of a process set goes on behind so many steps: what was warm is."""
+        with self._lock:
+            self._resumed[set_id] = steps
+            self._trained = max(self._trained, steps)
+            for bucket in self._buckets.values():
+                if bucket.set_id == set_id:
+                    bucket.steps = max(bucket.steps, steps)
 
     def step(self, seconds: float) -> None:
         """A training step is over. Compares whole steps: what the buckets alone do not show."""
@@ -190,6 +200,7 @@ class Policy:
         if bucket is None or bucket.elements != elements or bucket.wish != wish:
             item = max(1, response.nbytes // max(1, elements))
             bucket = Bucket(response.names[0], elements, item, wish, set_id=response.set_id)
+            bucket.steps = self._resumed.get(response.set_id, 0)
             if len(self._buckets) >= _BUCKETS:
                 self._buckets.clear()
             self._buckets[key] = bucket

@@ -15,7 +15,7 @@ KEY = "lightcc"
 """Where it stands in a state_dict."""
 
 
-def pack(parts: Parts, rank: int, size: int, average: bool) -> dict[str, Any]:
+def pack(parts: Parts, rank: int, size: int, average: bool, steps: int) -> dict[str, Any]:
     """For the state_dict.
 
     Args:
@@ -23,12 +23,13 @@ def pack(parts: Parts, rank: int, size: int, average: bool) -> dict[str, Any]:
         rank: this rank.
         size: ranks of the job.
         average: whether the reduction divides by the number of ranks.
+        steps: of training so far, for the warm-up.
     """
     copies = {
         name: {kind: tensor.clone() for kind, tensor in kinds.items()}
         for name, kinds in parts.items()
     }
-    return {"rank": rank, "size": size, "average": average, "residuals": copies}
+    return {"rank": rank, "size": size, "average": average, "steps": steps, "residuals": copies}
 
 
 def unpack(record: Mapping[str, Any], rank: int, size: int) -> Parts:
@@ -50,6 +51,18 @@ def unpack(record: Mapping[str, Any], rank: int, size: int) -> Parts:
         }
     except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
         raise ValueError(f"state_dict[{KEY!r}] is not as LightCC writes it: {error!r}") from None
+
+
+def steps_of(record: Mapping[str, Any]) -> int:
+    """Steps of training, as `pack` noted them; 0: it did not yet.
+
+    Raises:
+        ValueError: it is no record.
+    """
+    steps = record.get("steps", 0)
+    if not isinstance(steps, int) or steps < 0:
+        raise ValueError(f"state_dict[{KEY!r}] is not as LightCC writes it: steps {steps!r}")
+    return steps
 
 
 def carried_over(record: Mapping[str, Any], rank: int) -> dict[str, Any]:

@@ -103,7 +103,9 @@ class _DistributedMixin:
         parts = self._reducer.residuals()
         if parts:
             rank, size = _state.last_rank_and_size()
-            state[held_back.KEY] = held_back.pack(parts, rank, size, self._reducer.average)
+            state[held_back.KEY] = held_back.pack(
+                parts, rank, size, self._reducer.average, self._reducer.steps
+            )
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -117,11 +119,13 @@ class _DistributedMixin:
         self._should_synchronize = True
         record = state_dict.get(held_back.KEY)
         rest = {key: value for key, value in state_dict.items() if key != held_back.KEY}
-        parts = {}
+        parts, steps = {}, 0
         if record is not None:
             parts = held_back.unpack(record, *_state.last_rank_and_size())
+            steps = held_back.steps_of(record)
         super().load_state_dict(rest)  # type: ignore[misc]
         self._reducer.load_residuals(parts)
+        self._reducer.resume(steps)
         self._correction.sparse = frozenset()
 
 

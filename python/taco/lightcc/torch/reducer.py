@@ -91,6 +91,7 @@ class GradientReducer:
         self._times: list[float] = []  # of arrival, in time.perf_counter()
         self._step_ended = 0.0
         self._recorded = 0
+        self.steps = 0  # of training
         self._early = True
         self._callback_queued = False
         self._elastic = environ.get("HOROVOD_ELASTIC") == "1"
@@ -226,6 +227,11 @@ class GradientReducer:
             shapes = [(self._names[param], param.shape) for param in bucket.params]
             bucket.state = join(parts, shapes, self._correction.local, self._correction.adam)
 
+    def resume(self, steps: int) -> None:
+        """So many steps of training have been: a warm-up goes on behind them."""
+        self.steps = steps
+        self._active = None
+
     def restart(self) -> None:
         """Begins as a new one would, in another job: some of its ranks may have no buckets yet.
 
@@ -257,6 +263,9 @@ class GradientReducer:
         if self._active is None:
             included = self._recipe.process_set.included()
             self._active = included and (self._job.size > 1 or self._elastic)
+            if self._active and self.steps:
+                assert self._recipe.process_set.process_set_id is not None
+                _state.adaptive().resume(self._recipe.process_set.process_set_id, self.steps)
         return self._active
 
     # Steps.
@@ -325,6 +334,7 @@ class GradientReducer:
         if self._step_ended:
             _state.adaptive().step(now - self._step_ended)
         self._step_ended = now
+        self.steps += 1
         self._recorded += 1
         if self._recorded == _RECORDED_STEPS:
             self._lay_out()
