@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cstring>
 #include <random>
 #include <string>
 #include <vector>
@@ -131,7 +130,7 @@ TEST(Packet, StandsOnTheWireAsThePageSays) {
                         0x64, 0x63, 0x62, 0x61, 0x74, 0x73, 0x72, 0x71,
                         'x',  'y'};  // tag, chunk, bytes
   Bytes seen = datagram;
-  std::memset(seen.data() + 4, 0, 4);
+  for (size_t byte = 4; byte < 8; ++byte) seen.at(byte) = 0;
   EXPECT_EQ(seen, wanted);
 }
 
