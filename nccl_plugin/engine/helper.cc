@@ -17,7 +17,7 @@ constexpr int64_t kFirstPause = 1'000'000, kLastPause = 32'000'000;
 // Where others were at it at so many looks in a row: each look may take their processor from them,
 // and makes a round trip of 3 us one of 30. Not where their thread is kept from running now and
 // then: there it pays to stand in for it soon.
-constexpr int kSteadyLooks = 50;
+constexpr int kSteadyLooks = 10;
 constexpr int64_t kSteadyPause = 8'000'000;
 constexpr int64_t kListenerPause = 2'000'000;
 
