@@ -34,13 +34,14 @@ int64_t Swift::Target(const RoundTrip& round_trip) const {
 
 void Swift::OnAck(int packets, const RoundTrip& whole, const RoundTrip& network, int64_t now) {
   acknowledged_ += packets;
-  const double excess = std::max(Excess(network.latest(), Target(network)),
-                                 Excess(whole.latest() - network.latest(), options_.receiver_ns));
+  const double queue = Excess(network.latest(), Target(network));
+  if (queue > 0) above_ = now;
+  const double excess =
+      std::max(queue, Excess(whole.latest() - network.latest(), options_.receiver_ns));
   if (excess <= 0) {
     Grow(packets, Queued(network), now);
   } else {
     starting_ = false;
-    above_ = now;
     if (now - shrunk_ >= whole.smoothed()) Shrink(1.0 - kEagerness * excess, now);
   }
   window_ = std::clamp(window_, options_.least_window, options_.most_window);

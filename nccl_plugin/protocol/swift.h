@@ -11,8 +11,9 @@
 // Loss alone says little where links lose at random: what counts there is the part that was lost in
 // a round trip, and beyond 2% the window shrinks by as much. But where packets queue, and the
 // target is not met nevertheless, loss is what a full queue shorter than the target says: then any
-// halves the window. For long after that it grows the slower the smaller it is, while packets
-// queue, as otherwise many flows would only take turns in being lost.
+// shrinks the window to what fits without a queue, by half at most. For long after that it grows
+// the slower the smaller it is, while packets queue, as otherwise many flows would only take turns
+// in being lost.
 //
 // Pure; times in nanoseconds, windows in packets.
 #ifndef NCCL_PLUGIN_PROTOCOL_SWIFT_H_
@@ -63,7 +64,7 @@ class Swift {
   bool starting_ = true;
   double start_until_;  // a window
   int64_t shrunk_ = 0;
-  int64_t above_ = -kAtFirst;  // when a round trip was above the target
+  int64_t above_ = -kAtFirst;  // when the network was above the target
   int64_t careful_until_ = -kAtFirst;
   int64_t round_began_ = 0;
   int64_t lost_ = 0;  // in this round
