@@ -12,8 +12,9 @@ namespace {
 // Keys that one task plans: long enough to be worth a task.
 constexpr int64_t kKeysPerPiece = 4096;
 
-// So many that a slow thread does not keep the others waiting for long.
-constexpr int kGroupsPerThread = 2;
+// So many that a slow thread does not keep the others waiting for long, nor one that has the groups
+// of the most frequent keys.
+constexpr int kGroupsPerThread = 8;
 
 }  // namespace
 

@@ -25,8 +25,8 @@ class ShardGroups {
   int first_shard(int group) const { return first_[group]; }
   int end_shard(int group) const { return first_[group + 1]; }
 
-  // Enough to keep the threads busy. No more than that: a group's keys are visited in the order of
-  // the batch, so that few groups read the caller's rows in long stretches.
+  // Enough to keep the threads busy to the end. No more than that: a group's keys are visited in
+  // the order of the batch, so that few groups read the caller's rows in long stretches.
   static const ShardGroups& For(int parallelism);
 
  private:

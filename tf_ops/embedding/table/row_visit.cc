@@ -16,7 +16,7 @@ LocateFn RowVisitor::GetLocate() {
   }
 }
 
-void RowVisitor::Locate(const int64_t* keys, int64_t n, const LockSet& held) {
+void RowVisitor::ViewShards(const LockSet& held) {
   // Views anew for each block: an insertion may have moved a directory.
   in_snapshot_ = false;
   held.ForEachShard([&](int s) {
@@ -24,6 +24,10 @@ void RowVisitor::Locate(const int64_t* keys, int64_t n, const LockSet& held) {
     views_[s] = ShardView(*shard.index, *shard.rows);
     in_snapshot_ |= shard.side != nullptr;
   });
+}
+
+void RowVisitor::Locate(const int64_t* keys, int64_t n, const LockSet& held) {
+  ViewShards(held);
   LocateRun run;
   run.keys = keys;
   run.n = n;

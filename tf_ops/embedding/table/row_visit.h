@@ -52,6 +52,13 @@ class RowVisitor {
   template <typename OnMiss, typename Write>
   void Visit(const int64_t* keys, int64_t count, const OnMiss& on_miss, const Write& write);
 
+  // The same, where on_miss serves keys that are there as well: it finds them. *inserted is how
+  // many rows it has inserted so far. Where that were most of the table's last block of upserts, it
+  // is called for all keys, in order: to search for them first would be in vain.
+  template <typename OnMiss, typename Write>
+  void VisitOrInsert(const int64_t* keys, int64_t count, const OnMiss& on_miss,
+                     const int64_t* inserted, const Write& write);
+
   // The same, where the caller holds the locks of all the keys' shards. The places stay good until
   // it lets go of them.
   template <typename OnMiss, typename Write>
@@ -62,12 +69,25 @@ class RowVisitor {
   // many keys; a reader waits for a part of a millisecond (longer where rows are long).
   static constexpr int64_t kKeysPerBlock = 1024;
 
-  // The n keys from `first` on, the locks of their shards being held.
-  template <typename OnMiss, typename Write>
-  void VisitBlock(const int64_t* keys, int64_t first, int64_t n, const LockSet& held,
-                  const OnMiss& on_miss, const Write& write);
+  // Where InsertAll looks whether a home bucket is full, so many keys ahead.
+  static constexpr int64_t kNextBucketAhead = 12;
+
+  // The places of the n keys from `first` on, the locks of their shards being held: those of absent
+  // keys by on_miss.
+  template <typename OnMiss>
+  void FindAll(const int64_t* keys, int64_t first, int64_t n, const LockSet& held,
+               const OnMiss& on_miss);
+
+  // The same, all of them by on_miss.
+  template <typename OnMiss>
+  void InsertAll(const int64_t* keys, int64_t first, int64_t n, const OnMiss& on_miss);
+
+  // What comes after the places are known.
+  template <typename Write>
+  void PreserveAndWrite(const int64_t* keys, int64_t first, int64_t n, const Write& write);
 
   static LocateFn GetLocate();
+  void ViewShards(const LockSet& held);
   void Locate(const int64_t* keys, int64_t n, const LockSet& held);
   void Preserve(const int64_t* keys, int64_t n);
 
@@ -86,7 +106,51 @@ void RowVisitor::Visit(const int64_t* keys, int64_t count, const OnMiss& on_miss
     const int64_t n = std::min(count - first, kKeysPerBlock);
     const LockSet held = LockSet::OfKeys(keys + first, n, group_locks_);
     const ExclusiveLocks locks(&impl_->locks, held);
-    VisitBlock(keys, first, n, held, on_miss, write);
+    FindAll(keys, first, n, held, on_miss);
+    PreserveAndWrite(keys, first, n, write);
+  }
+}
+
+template <typename OnMiss, typename Write>
+void RowVisitor::VisitOrInsert(const int64_t* keys, int64_t count, const OnMiss& on_miss,
+                               const int64_t* inserted, const Write& write) {
+  for (int64_t first = 0; first < count; first += kKeysPerBlock) {
+    const int64_t n = std::min(count - first, kKeysPerBlock);
+    const LockSet held = LockSet::OfKeys(keys + first, n, group_locks_);
+    const ExclusiveLocks locks(&impl_->locks, held);
+    const int64_t before = *inserted;
+    if (impl_->mostly_new.load(std::memory_order_relaxed)) {
+      ViewShards(held);
+      InsertAll(keys + first, first, n, on_miss);
+    } else {
+      FindAll(keys, first, n, held, on_miss);
+    }
+    PreserveAndWrite(keys, first, n, write);
+    impl_->mostly_new.store(*inserted - before > n / 2, std::memory_order_relaxed);
+  }
+}
+
+template <typename OnMiss>
+void RowVisitor::InsertAll(const int64_t* keys, int64_t first, int64_t n, const OnMiss& on_miss) {
+  // An insertion may move what was found for a later key: each step searches anew.
+  const auto segment_of = [&](uint64_t hash) {
+    return impl_->ShardOfHash(hash)->index->SegmentOf(hash);
+  };
+  for (int64_t i = -kIndexAhead; i < n; ++i) {
+    if (i + kIndexAhead < n) {
+      const uint64_t hash = HashKey(keys[i + kIndexAhead]);
+      PrefetchLine(segment_of(hash).Home(hash));
+    }
+    const int64_t coming = i + kNextBucketAhead;
+    if (coming >= 0 && coming < n) {
+      const uint64_t hash = HashKey(keys[coming]);
+      const Segment segment = segment_of(hash);
+      const Bucket* home = segment.Home(hash);
+      PrefetchLine(home->occupied == Bucket::kFull ? segment.After(home) : home);
+    }
+    if (i < 0) continue;
+    const uint64_t hash = HashKey(keys[i]);
+    places_[i] = on_miss(first + i, impl_->ShardOfHash(hash), hash);
   }
 }
 
@@ -95,13 +159,15 @@ void RowVisitor::VisitHeld(const int64_t* keys, int64_t count, const OnMiss& on_
                            const Write& write) {
   const LockSet held = LockSet::OfKeys(keys, count, group_locks_);
   for (int64_t first = 0; first < count; first += kKeysPerBlock) {
-    VisitBlock(keys, first, std::min(count - first, kKeysPerBlock), held, on_miss, write);
+    const int64_t n = std::min(count - first, kKeysPerBlock);
+    FindAll(keys, first, n, held, on_miss);
+    PreserveAndWrite(keys, first, n, write);
   }
 }
 
-template <typename OnMiss, typename Write>
-void RowVisitor::VisitBlock(const int64_t* keys, int64_t first, int64_t n, const LockSet& held,
-                            const OnMiss& on_miss, const Write& write) {
+template <typename OnMiss>
+void RowVisitor::FindAll(const int64_t* keys, int64_t first, int64_t n, const LockSet& held,
+                         const OnMiss& on_miss) {
   Locate(keys + first, n, held);
   for (int64_t i = 0; i < n; ++i) {
     // Where the next ones will be inserted: the first-level cache has lost much of the block.
@@ -114,6 +180,11 @@ void RowVisitor::VisitBlock(const int64_t* keys, int64_t first, int64_t n, const
     const uint64_t hash = HashKey(keys[first + i]);
     places_[i] = on_miss(first + i, impl_->ShardOfHash(hash), hash);
   }
+}
+
+template <typename Write>
+void RowVisitor::PreserveAndWrite(const int64_t* keys, int64_t first, int64_t n,
+                                  const Write& write) {
   if (in_snapshot_) Preserve(keys + first, n);
   write(Block{first, n, places_});
 }

@@ -94,6 +94,10 @@ class Table::Impl {
   mutable std::atomic<int64_t> lookups{0};
   mutable std::atomic<int64_t> hits{0};
 
+  // Whether most keys of the last block of an upsert were new, by which the next one chooses how to
+  // begin. A guess: results do not depend on it.
+  std::atomic<bool> mostly_new{false};
+
   std::mutex pool_mu;
   std::vector<std::unique_ptr<BatchPlan>> plan_pool;
 };

@@ -371,6 +371,105 @@ TEST(TableTest, LargeUpsertsKeepTheLastOfEachKeyAndLeaveSlotsAlone) {
   }
 }
 
+std::map<int64_t, uint32_t> Frequencies(Table* table) {
+  std::map<int64_t, uint32_t> frequencies;
+  const auto snapshot = table->BeginSnapshot();
+  RowBatch batch;
+  while (snapshot->Next(&batch)) {
+    for (int64_t i = 0; i < batch.count; ++i) {
+      const RowHeader* row = RowLayout::Header(batch.rows + i * snapshot->layout().stride);
+      frequencies[row->key] = row->freq;
+    }
+  }
+  return frequencies;
+}
+
+// Of the close writes of a hot row only the last is done, where rows are written around the cache.
+TEST(TableTest, AHotRowKeepsItsLastValueAndCountsEveryUpdate) {
+  constexpr int kWidth = 64;
+  constexpr int64_t kRows = 140000;
+  for (const int threads : {1, 2}) {
+    const auto table = MakeTable(kWidth);
+    ThreadedExecutor executor(threads);
+    std::vector<int64_t> keys(kRows);
+    std::vector<float> values(kRows * kWidth);
+    for (int64_t i = 0; i < kRows; ++i) keys[i] = i;
+    ASSERT_STATUS_OK(table->Upsert(keys.data(), kRows, values.data(), &executor));
+
+    std::mt19937_64 random(threads);
+    std::vector<uint32_t> updates(kRows, 1);
+    std::vector<int64_t> last(kRows, -1);
+    const int64_t n = 16000;
+    for (int64_t i = 0; i < n; ++i) {
+      // Some blocks have hot rows, others none.
+      const uint64_t hot = i % 4000 < 2500 ? random() % 10 : 9;
+      keys[i] = hot < 4 ? 7 : hot < 6 ? 8 : static_cast<int64_t>(random() % kRows);
+      last[keys[i]] = i;
+      ++updates[keys[i]];
+      for (int d = 0; d < kWidth; ++d) values[i * kWidth + d] = static_cast<float>(i + d);
+    }
+    ASSERT_STATUS_OK(table->Upsert(keys.data(), n, values.data(), &executor));
+    for (int64_t i = 0; i < kRows; ++i) keys[i] = i;
+    table->Lookup(keys.data(), kRows, {}, values.data(), nullptr, &executor);
+    const auto frequencies = Frequencies(table.get());
+    for (int64_t i = 0; i < kRows; ++i) {
+      ASSERT_EQ(frequencies.at(i), updates[i]) << i;
+      if (last[i] < 0) continue;
+      for (int d = 0; d < kWidth; ++d) {
+        ASSERT_EQ(values[i * kWidth + d], static_cast<float>(last[i] + d)) << i;
+      }
+    }
+  }
+}
+
+// Blocks of new keys are inserted without a search for them: present and repeated ones among them
+// are found, and a snapshot that began before keeps their old rows.
+TEST(TableTest, PresentKeysAmongManyNewOnesAreUpdated) {
+  InlineExecutor executor;
+  std::mt19937_64 random(3);
+  for (const int new_of_ten : {10, 6, 4}) {
+    SCOPED_TRACE(new_of_ten);
+    const auto table = MakeTable(kDim);
+    Model model;
+    std::map<int64_t, uint32_t> updates;
+    int64_t fresh = 0;
+    const auto upsert = [&](int64_t n) {
+      std::vector<int64_t> keys(n);
+      std::vector<float> values;
+      for (int64_t& key : keys) {
+        const bool is_new = fresh == 0 || static_cast<int>(random() % 10) < new_of_ten;
+        key = is_new ? fresh++ : static_cast<int64_t>(random() % fresh);
+        const Vector value = RandomVector(&random);
+        values.insert(values.end(), value.begin(), value.end());
+        model[key] = value;
+        ++updates[key];
+      }
+      ASSERT_STATUS_OK(table->Upsert(keys.data(), n, values.data(), &executor));
+    };
+    for (const int64_t n : {1, 1024, 1025, 4000}) upsert(n);
+    EXPECT_EQ(ReadSnapshot(table.get()), model);
+    EXPECT_EQ(Frequencies(table.get()), updates);
+
+    const Model before = model;
+    Model seen;
+    {
+      const auto snapshot = table->BeginSnapshot();
+      upsert(3000);
+      RowBatch batch;
+      while (snapshot->Next(&batch)) {
+        for (int64_t i = 0; i < batch.count; ++i) {
+          const uint8_t* row = batch.rows + i * snapshot->layout().stride;
+          const float* v = reinterpret_cast<const float*>(RowLayout::Vector(row));
+          seen.emplace(RowLayout::Header(row)->key, Vector(v, v + kDim));
+        }
+      }
+    }
+    EXPECT_EQ(seen, before);
+    EXPECT_EQ(ReadSnapshot(table.get()), model);
+    EXPECT_EQ(Frequencies(table.get()), updates);
+  }
+}
+
 TEST(TableTest, MemoryStaysWithinAQuarterOfThePayloadAtAnyMomentOfGrowth) {
   constexpr int kBatch = 4096;
   InlineExecutor executor;
