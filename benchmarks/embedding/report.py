@@ -110,7 +110,9 @@ def headline(results: dict[str, Any]) -> str:
         "| what | beside | lowest case | median case | highest case | target | met in | floor |",
         "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
-    for (kind, what, peer, target), found in claims.items():
+    order = list(_HEADINGS)
+    for key in sorted(claims, key=lambda key: order.index(key[0])):
+        (kind, what, peer, target), found = key, claims[key]
         medians = sorted(f["value"]["median"] for f in found)
         middle = statistics.median(medians)
         met = sum(bool(f["met"]) for f in found)
