@@ -143,8 +143,8 @@ def stages(soak: bool) -> list:
             bazel("tsan", "--config=tsan", "--test_tag_filters=sanitize,-no_tsan,-fuzz", *long),
             bazel("tests", *long, "--test_tag_filters=-fuzz"),
         ]
-    on_device = "tests/torch_ext/cuda_on_device.py"
-    gpu = [("cuda", lambda: pytest_stage("cuda", [on_device]))] if sees_a_gpu() else []
+    on_device = ["tests/torch_ext/cuda_on_device.py", "tests/lightcc/torch/nccl_on_devices.py"]
+    gpu = [("cuda", lambda: pytest_stage("cuda", on_device))] if sees_a_gpu() else []
     return [
         bazel("tests", "--test_tag_filters=-fuzz"),
         bazel("asan", "--config=asan"),

@@ -1,15 +1,19 @@
 """The CUDA kernels and their host code, on the CPU: same bits as the CPU's ops, same contracts."""
 
 import contextlib
+import datetime
 import pathlib
 import subprocess
 import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.distributed as dist
 from taco.lightcc.cuda import _arguments, _launch
 from taco.lightcc.cuda.ops import NAMES, Ops
+from taco.lightcc.patterns import device_sparse
 
 from tests.torch_ext import _cuda_cases, fuse_test, schema_test, topk_test
 from tests.torch_ext._cuda_emulated import (
@@ -40,6 +44,31 @@ def test_python_and_the_kernels_agree_on_structures():
     sizes = structure_sizes()
     assert all(kernels == python for kernels, python in sizes.values()), sizes
     assert 0 < library().taco_emulated_size(b"Control") <= _arguments.CONTROL_BYTES
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_the_balanced_exchange_is_made_of_them(half):
+    """Its lists are padded as the kernels want them: none is summed by the slow way, or lost."""
+    ops, store, n, k = emulated_ops(0), dist.HashStore(), 5000, 100
+    grads = [gradient(n, seed=seed) for seed in (1, 2)]
+    outs, rests = [torch.empty(n) for _ in grads], [torch.zeros(n) for _ in grads]
+
+    def rank(mine):
+        group = dist.ProcessGroupGloo(store, mine, 2, datetime.timedelta(seconds=30))
+        half_type = torch.float16 if half else None
+        indices, values, _ = ops.topk_compress(
+            grads[mine], rests[mine], fresh_state(), k, values_dtype=half_type
+        )
+        device_sparse.balanced(group, indices, values, k, rests[mine], outs[mine], ops)
+
+    threads = [threading.Thread(target=rank, args=(mine,)) for mine in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert torch.equal(*outs)
+    assert 0 < int((outs[0] != 0).sum()) <= k
+    torch.testing.assert_close(outs[0] + sum(rests), sum(grads))
 
 
 def test_tensors_of_two_devices_are_an_error():

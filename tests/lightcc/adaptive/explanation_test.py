@@ -69,7 +69,7 @@ def test_a_choice_says_what_was_predicted_what_dense_took_and_why():
     assert (bucket.measured, bucket.dense) == (0.02, 0.05)
     assert bucket.why == "measured 20.00 ms, dense flat 50.00 ms"
     assert bucket.residual is None
-    assert found.links[0]["across"]["per_byte"] == 8e-9
+    assert found.links["0/cpu"]["across"]["per_byte"] == 8e-9
 
 
 def test_a_guards_reason_is_none_for_a_mode_that_was_chosen_by_its_time():

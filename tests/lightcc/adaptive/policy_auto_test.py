@@ -126,6 +126,23 @@ def test_nothing_is_chosen_before_costs_are_measured():
     assert share(job.run(300)[200:], TWO_TOPK) > 0.9
 
 
+def test_a_gpus_costs_are_its_own():
+    policy = Policy(Rules(auto=True), lambda response: HOSTS)
+    policy.calibrated(0, COSTS)
+    on_gpu = response(device="cuda")
+    for _ in range(20):
+        assert parse(policy.assign(on_gpu)) == FLAT
+        policy.observe(on_gpu, executed(FLAT))
+    policy.calibrated(0, COSTS, "cuda")
+    tried = []
+    for _ in range(400):
+        mode = parse(policy.assign(on_gpu))
+        tried.append(mode.family)
+        policy.observe(on_gpu, executed(mode, TRUE[mode.family]))
+    assert tried[-100:].count(TWO_TOPK) > 90
+    assert set(policy.costs()) == {(0, "cpu"), (0, "cuda")}
+
+
 @pytest.mark.parametrize("about", [{"ranks": (1, 2)}, {"joined": (3,)}])
 def test_what_rank_0_cannot_measure_runs_by_the_rules(about):
     policy = Policy(Rules(auto=True), lambda response: HOSTS)

@@ -37,17 +37,26 @@ def train(model, ddp, state, steps, unused=lambda step: False, passes=1, lr=0.05
 
 def check(state, model, applied, due, tolerance=1e-5):
     left = held_back(state, model)
-    assert float(left.abs().sum()) > 0, "nothing was held back"
+    assert float(summed(left.abs()).sum()) > 0, "nothing was held back"
     missing = applied + summed(left) - due
     assert float(missing.abs().max()) <= tolerance * float(due.abs().max()), missing.abs().max()
 """
 
 
+# As on a GPU: by the groups' collectives, in backward's own thread.
+_AS_ON_A_DEVICE = """
+from taco.lightcc.hooks import state as hook_state
+hook_state._in_thread = lambda buffer: False
+"""
+
+
+@pytest.mark.parametrize("way", ["", _AS_ON_A_DEVICE])
 @pytest.mark.parametrize("size", [2, 3])
-def test_what_was_applied_and_what_is_held_back_are_all_there_was(ranks, size):
+def test_what_was_applied_and_what_is_held_back_are_all_there_was(ranks, size, way):
     ranks(
         size,
-        _TRAIN
+        way
+        + _TRAIN
         + """
 for options in (
     dict(ratio=0.05, start_step=0, warmup_steps=0),  # buckets are cut anew meanwhile
@@ -65,10 +74,12 @@ for options in (
     )
 
 
-def test_ddps_own_options_lose_nothing(ranks):
+@pytest.mark.parametrize("way", ["", _AS_ON_A_DEVICE])
+def test_ddps_own_options_lose_nothing(ranks, way):
     ranks(
         2,
-        _TRAIN
+        way
+        + _TRAIN
         + """
 for ddp_options, train_options in (
     (dict(find_unused_parameters=True), dict(unused=lambda step: step in (3, 4, 6))),
@@ -107,10 +118,12 @@ assert torch.allclose(*results, rtol=1e-5, atol=1e-7), (results[0] - results[1])
     )
 
 
-def test_16_bit_gradients_lose_only_the_rounding_of_the_result(ranks):
+@pytest.mark.parametrize("way", ["", _AS_ON_A_DEVICE])
+def test_16_bit_gradients_lose_only_the_rounding_of_the_result(ranks, way):
     ranks(
         2,
-        _TRAIN
+        way
+        + _TRAIN
         + """
 for dtype in (torch.bfloat16, torch.float16):
     model = net(dtype=dtype)
@@ -143,10 +156,12 @@ for options, dtype in (
     )
 
 
-def test_two_levels_lose_nothing(ranks):
+@pytest.mark.parametrize("way", ["", _AS_ON_A_DEVICE])
+def test_two_levels_lose_nothing(ranks, way):
     ranks(
         4,
-        _TRAIN
+        way
+        + _TRAIN
         + """
 for places, dtype in (
     ("aabb", torch.float32), ("aaab", torch.float32), ("abcd", torch.float32),
@@ -165,10 +180,12 @@ for places, dtype in (
     )
 
 
-def test_two_levels_after_buckets_were_cut_anew_and_after_one_level(ranks):
+@pytest.mark.parametrize("way", ["", _AS_ON_A_DEVICE])
+def test_two_levels_after_buckets_were_cut_anew_and_after_one_level(ranks, way):
     ranks(
         4,
-        _TRAIN
+        way
+        + _TRAIN
         + """
 os.environ["HOROVOD_HOSTNAME"] = "aabb"[rank]
 model = net()
@@ -345,6 +362,21 @@ def test_the_thread_ends_with_the_model(ranks):
         gc.collect()
         thread.join(30)
         assert not named()
+        """,
+    )
+
+
+def test_gradients_on_a_gpu_want_nccl(ranks):
+    ranks(
+        1,
+        """
+        from taco.lightcc.hooks.device import _check_backend
+        try:
+            _check_backend(torch.device("cuda", 1), dist.group.WORLD)
+        except ValueError as error:
+            assert "cuda:1" in str(error) and "gloo" in str(error) and "nccl" in str(error), error
+        else:
+            raise AssertionError("Gloo was taken")
         """,
     )
 

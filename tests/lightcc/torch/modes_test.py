@@ -8,7 +8,7 @@ from tests.lightcc.torch._training import TRAINING as _WORLD
 
 # With a constant learning rate and no momentum, all that was ever applied, and what is held back,
 # is the sum of all gradients; those depend on the parameters, so they are recorded.
-_CONSERVES = (
+CONSERVES = (
     _WORLD
     + """
 lr = 0.05
@@ -42,7 +42,7 @@ print("MODES", sorted(modes()), bool(parts))
 
 
 def _conserves(ranks, size, options="", steps=12, **environ):
-    program = _CONSERVES.replace("OPTIONS", options).replace("STEPS", str(steps))
+    program = CONSERVES.replace("OPTIONS", options).replace("STEPS", str(steps))
     done = ranks(size, program, LIGHT_TOPK_THRESHOLD="64", LIGHT_TOPK_WARMUP="0", **environ)
     return done.stdout
 
@@ -67,6 +67,61 @@ def test_nothing_is_lost(ranks, size, environ, expected) -> None:
     out = _conserves(ranks, size, **environ)
     assert f"'{expected}'" in out, out
     assert ("topk" in expected) == ("True" in out)
+
+
+# As on a GPU: by the groups' collectives alone.
+_AS_ON_A_DEVICE = """
+from taco.lightcc.adaptive import execution
+execution.by_messages_of = lambda tensor: False
+"""
+
+
+@pytest.mark.parametrize(
+    ("size", "environ", "expected"),
+    [
+        (2, {"LIGHT_TOPK_ALLREDUCE": "1", "LIGHT_TOPK_FP16": "1"}, "flat+topk=0.01+half"),
+        (3, {"LIGHT_2D_ALLREDUCE": "1", "LIGHT_INTRA_SIZE": "2"}, "2d"),
+        (
+            5,
+            {"LIGHT_2D_ALLREDUCE": "1", "LIGHT_INTRA_SIZE": "2", "LIGHT_TOPK_ALLREDUCE": "1"},
+            "2d+topk=0.01",
+        ),
+        (9, {"LIGHT_TOPK_ALLREDUCE": "1"}, "flat+topk=0.01+balanced"),
+    ],
+)
+def test_nothing_is_lost_on_a_device(ranks, size, environ, expected) -> None:
+    program = _AS_ON_A_DEVICE + CONSERVES.replace("OPTIONS", "").replace("STEPS", "6")
+    out = ranks(size, program, LIGHT_TOPK_THRESHOLD="64", LIGHT_TOPK_WARMUP="0", **environ).stdout
+    assert f"'{expected}'" in out, out
+
+
+def test_auto_measures_and_chooses_on_a_device(ranks) -> None:
+    out = ranks(
+        4,
+        _AS_ON_A_DEVICE
+        + _WORLD
+        + """
+from taco.lightcc.adaptive import calibration
+measured = []
+measure = calibration.measure_on_device
+calibration.measure_on_device = lambda *args: measured.append(args) or measure(*args)
+optimizer = hvd.DistributedOptimizer(
+    torch.optim.SGD(model.parameters(), lr=0.05), model.named_parameters()
+)
+for step in range(60):
+    optimizer.zero_grad()
+    loss_of(model, data(step, rank)).backward()
+    optimizer.step()
+same_everywhere(model)
+assert [group.size() for group in measured[0][:2]] == [2, 2]
+tried = modes()
+print("TRIED", len(tried), sorted(tried))
+""",
+        LIGHT_MODE="auto",
+        LIGHT_TOPK_THRESHOLD="64",
+        LIGHT_INTRA_SIZE="2",
+    ).stdout
+    assert "TRIED" in out, out
 
 
 def test_compression_topk_asks_for_its_own_ratio(ranks) -> None:
@@ -252,7 +307,7 @@ for each in found.buckets:
     if rank == 0:
         assert each.predicted > 0 and each.dense > 0 and each.why
 if rank == 0:
-    assert found.links[0]["across"]["per_byte"] > 0
+    assert found.links["0/cpu"]["across"]["per_byte"] > 0
     assert "why" in str(found)
 """,
         LIGHT_MODE="auto",

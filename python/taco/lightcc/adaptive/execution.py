@@ -12,6 +12,7 @@ import torch.distributed as dist
 from taco import _loader
 from taco.lightcc._settings import settings
 from taco.lightcc.adaptive import calibration
+from taco.lightcc.adaptive.cost import Costs
 from taco.lightcc.adaptive.mode import DENSE, Mode, parse
 from taco.lightcc.adaptive.places import Levels
 from taco.lightcc.adaptive.residuals import BucketState
@@ -20,6 +21,7 @@ from taco.lightcc.engine import reduction
 from taco.lightcc.engine.requests import Response
 from taco.lightcc.patterns import (
     device,
+    device_sparse,
     hierarchical,
     machine,
     sparse,
@@ -67,8 +69,19 @@ class Executed:
     loud: bool = False
 
 
-Parts = tuple[dist.ProcessGroup | None, dist.ProcessGroup]
-"""Inside a machine, and across; on a device."""
+@dataclass(frozen=True)
+class Route:
+    """How a tensor on a device travels: by collectives of groups.
+
+    Attributes:
+        stages: inside machines and racks.
+        across: the owners of this rank's shard; None where it owns none.
+        level: of what goes across.
+    """
+
+    stages: tuple[device.Stage, ...]
+    across: dist.ProcessGroup | None
+    level: str
 
 
 def _no_parts(response: Response, members: tuple[int, ...]) -> dist.ProcessGroup:
@@ -113,10 +126,7 @@ class ModeReducer:
             state: the bucket's; None for what has none, or on a rank that has joined.
         """
         if response.mode == CALIBRATE:
-            levels = self._levels_of(response)
-            whole = _transport(group, levels, tensor.device)
-            numbers = calibration.measure(whole, levels, 0).numbers()
-            tensor.copy_(torch.tensor(numbers))
+            tensor.copy_(torch.tensor(self._measured(response, group, tensor).numbers()))
             reduction.all_reduce_(group, tensor, "sum")
             return
         if state is not None:
@@ -132,11 +142,12 @@ class ModeReducer:
         levels = self._levels_of(response)
         # Ranks that have joined see the same mode: either all of them come together here, or none.
         transport: Transport = GroupTransport(group, _FIRST_TAG)
-        if mode != DENSE:
-            transport = _transport(group, levels, tensor.device)
+        by_messages = by_messages_of(tensor)
+        if mode != DENSE and by_messages:
+            transport = _transport(group, levels)
         run = _Run(group, transport, levels, mode, op)
-        if tensor.device.type != "cpu" and op in ("sum", "average"):
-            run.on_device = self._parts(response, group, levels, mode)
+        if not by_messages and op in ("sum", "average") and (mode.ratio or mode.levels > 1):
+            run.route = self._route(response, group, levels, mode.levels)
         started = time.perf_counter()
         if mode.ratio:
             done = run.topk(tensor, state or BucketState())
@@ -153,22 +164,46 @@ class ModeReducer:
         if state is not None:  # a bucket: others come under any number of names
             self._on_executed(response, Executed(mode, seconds, run.sent(), **done))
 
-    def _parts(
-        self, response: Response, group: dist.ProcessGroup, levels: Levels, mode: Mode
-    ) -> Parts | None:
-        """The groups of two levels on a device; None where one level has to do."""
-        even = len({len(members) for members in levels.hosts}) == 1
-        if mode.levels > 1 and levels.deep > 1 and even:
-            own = next(members for members in levels.hosts if group.rank() in members)
-            place = own.index(group.rank())
-            peers = tuple(members[place] for members in levels.hosts)
-            return self.part(response, own), self.part(response, peers)
-        return (None, group) if mode.ratio else None
+    def _route(
+        self, response: Response, group: dist.ProcessGroup, levels: Levels, deep: int
+    ) -> Route:
+        """The groups of so many levels on a device."""
+        rank = group.rank()
+        plan = device.plan(rank, group.size(), tuple(levels.of(deep)))
+
+        def part(members: tuple[int, ...]) -> dist.ProcessGroup:
+            return group if len(members) == group.size() else self.part(response, members)
+
+        stages = tuple(
+            device.Stage(part(members), owners, level)
+            for (members, owners), level in zip(plan.stages, ("inside", "rack"), strict=False)
+            if len(members) > 1
+        )
+        if not plan.across:
+            return Route(stages, None, "")
+        next_one = plan.across[(plan.across.index(rank) + 1) % len(plan.across)]
+        return Route(stages, part(plan.across), levels.level_between(rank, next_one))
+
+    def _measured(
+        self, response: Response, group: dist.ProcessGroup, tensor: torch.Tensor
+    ) -> Costs:
+        """What this rank sees of the costs of allreduces on the tensor's device."""
+        levels = self._levels_of(response)
+        if by_messages_of(tensor):
+            return calibration.measure(_transport(group, levels), levels, 0)
+        route = self._route(response, group, levels, 2)
+        inside = next((stage.group for stage in route.stages if stage.level == "inside"), None)
+        if len(levels.hosts) == 1:
+            return calibration.measure_on_device(group, None, tensor.device)
+        return calibration.measure_on_device(inside, route.across, tensor.device)
 
 
-def _transport(group: dist.ProcessGroup, levels: Levels, device: torch.device) -> Transport:
-    if device.type != "cpu":
-        return GroupTransport(group, _FIRST_TAG)
+def by_messages_of(tensor: torch.Tensor) -> bool:
+    """Whether a tensor travels by messages of our own, and not by the groups' collectives."""
+    return tensor.device.type == "cpu"
+
+
+def _transport(group: dist.ProcessGroup, levels: Levels) -> Transport:
     return machine.over(group, _FIRST_TAG, levels.hosts, settings().taco_cma)
 
 
@@ -223,11 +258,12 @@ class _Run:
             transport, lambda peer: levels.level_between(rank, peer)
         )
         self._flat_bytes = 0
-        self.on_device: Parts | None = None
+        self._counted: dict[str, int] = {}  # on a device
+        self.route: Route | None = None
 
     def sent(self) -> dict[str, int]:
         """Bytes that this rank has sent, by level."""
-        total = self._transport.sent_by_level()
+        total = self._transport.sent_by_level() | self._counted
         if self._flat_bytes:  # the process group's own ring
             rank, size = self._group.rank(), self._group.size()
             level = self._levels.level_between(rank, (rank + 1) % size)
@@ -237,16 +273,26 @@ class _Run:
 
     def dense(self, tensor: torch.Tensor) -> dict[str, Any]:
         groups = self._levels.of(self._mode.levels)
-        if self.on_device is not None:
-            device.all_reduce(tensor, *self.on_device)
-        elif groups and tensor.device.type == "cpu":
+        if self.route is not None:
+            device.all_reduce(tensor, self.route.stages, self._dense_across, self._count)
+        elif groups and by_messages_of(tensor):
             op = Reduction("sum" if self._op == "average" else self._op)
             hierarchical.all_reduce(self._transport, tensor, groups, op)
         else:
             self._flat_bytes += tensor.numel() * tensor.element_size()
-            parts = _PARTS if tensor.device.type == "cpu" else 1  # a device runs them in turn
+            parts = _PARTS if by_messages_of(tensor) else 1  # a device runs them in turn
             reduction.all_reduce_(self._group, tensor, self._op, parts)
         return {}
+
+    def _dense_across(self, shard: torch.Tensor, low: int) -> None:
+        assert self.route is not None and self.route.across is not None
+        across = self.route.across
+        if across.size() > 1:
+            across.allreduce([shard], dist.AllreduceOptions()).wait()
+            self._count(self.route.level, 2 * (across.size() - 1) * shard.nbytes // across.size())
+
+    def _count(self, level: str, sent: int) -> None:
+        self._counted[level] = self._counted.get(level, 0) + sent
 
     def half(self, tensor: torch.Tensor, state: BucketState) -> dict[str, Any]:
         """In float16, scaled by what the last result was; in full if that was not enough."""
@@ -309,13 +355,26 @@ class _Run:
             sent = int(count)
             return SparseList(indices[:sent], values[:sent], shard.numel())
 
-        if self.on_device is not None:
-            device.all_reduce(
-                tensor,
-                *self.on_device,
-                lambda shard, low: select(shard, low)[:2],
-                ops.topk_accumulate_,
-            )
+        if self.route is not None:
+            route, across = self.route, self.route.across
+
+            def summed(shard: torch.Tensor, low: int) -> None:
+                assert across is not None
+                indices, values, _ = select(shard, low)
+                # Without what evens out the shards, there may be nothing of this one.
+                part = shard[: max(0, min(shard.numel(), residual.numel() - low))]
+                total = part if part.dtype == torch.float32 else torch.empty_like(part).float()
+                if mode.balanced:
+                    k = min(part.numel(), max(1, round(part.numel() * mode.ratio)))
+                    rest = residual[low : low + part.numel()]
+                    sent = device_sparse.balanced(across, indices, values, k, rest, total, ops)
+                else:
+                    sent = device_sparse.gather(across, indices, values, total, ops)
+                if total is not part:
+                    part.copy_(total)
+                self._count(route.level, sent)
+
+            device.all_reduce(tensor, route.stages, summed, self._count)
         elif mode.levels == 1 and not mode.balanced:
             sparse.all_reduce(self._transport, compress(tensor, 0), tensor, add=_add)
         elif mode.levels == 1:

@@ -45,13 +45,13 @@ class Explanation:
     Attributes:
         rank: whose view it is.
         buckets: in the order in which they were first reduced.
-        links: by process set, what was measured: seconds and bytes.
+        links: by process set and kind of device ("0/cpu"), what was measured: seconds and bytes.
         events: changes of mode and of TopK's ratio, with reasons.
     """
 
     rank: int
     buckets: tuple[BucketReport, ...] = ()
-    links: dict[int, dict[str, Any]] = field(default_factory=dict)
+    links: dict[str, dict[str, Any]] = field(default_factory=dict)
     events: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -133,7 +133,8 @@ def explain(
         )
     links = {}
     if policy is not None:
-        links = {set_id: asdict(costs) for set_id, costs in policy.costs().items()}
+        measured_costs = policy.costs().items()
+        links = {f"{set_id}/{device}": asdict(costs) for (set_id, device), costs in measured_costs}
     return Explanation(rank, tuple(reports), links, tuple(events))
 
 

@@ -159,10 +159,10 @@ class Hub:
             _log.exception("the mode of %s could not be chosen: flat", response.names[0])
             return ""
 
-    def calibrated(self, set_id: int, numbers: list[float]) -> None:
-        """Takes the costs that all ranks of a set have measured."""
+    def calibrated(self, set_id: int, numbers: list[float], device: str) -> None:
+        """Takes the costs that all ranks of a set have measured on a kind of device."""
         if self.policy is not None:
-            self.policy.calibrated(set_id, Costs.of(numbers))
+            self.policy.calibrated(set_id, Costs.of(numbers), device)
 
     def resume(self, set_id: int, steps: int) -> None:
         """A process set's training goes on behind so many steps."""

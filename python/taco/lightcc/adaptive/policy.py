@@ -81,7 +81,7 @@ class Policy:
         self._note = note
         self._lock = threading.Lock()
         self._buckets: dict[tuple[int, str], Bucket] = {}
-        self._costs: dict[int, Costs] = {}
+        self._costs: dict[tuple[int, str], Costs] = {}  # by process set and kind of device
         self._learned: dict[str, float] = {}
         self._loss = LossWatch()
         self._trained = 0  # steps
@@ -98,10 +98,10 @@ class Policy:
             mode = self._bucket_mode(response, wish) if wish.gradient else self._plain(response)
         return str(mode)
 
-    def calibrated(self, set_id: int, costs: Costs) -> None:
-        """Takes what was measured of a process set."""
+    def calibrated(self, set_id: int, costs: Costs, device: str = "cpu") -> None:
+        """Takes what was measured of a process set, on a kind of device."""
         with self._lock:
-            self._costs[set_id] = costs
+            self._costs[set_id, device] = costs
 
     def observe(self, response: Response, done: Executed) -> None:
         """Takes what an execution on this rank saw."""
@@ -161,8 +161,8 @@ class Policy:
         with self._lock:
             return list(self._buckets.values())
 
-    def costs(self) -> dict[int, Costs]:
-        """What was measured, by process set."""
+    def costs(self) -> dict[tuple[int, str], Costs]:
+        """What was measured, by process set and kind of device."""
         with self._lock:
             return dict(self._costs)
 
@@ -174,8 +174,9 @@ class Policy:
 
     def _plain(self, response: Response) -> Mode:
         levels = self._rules.levels
-        if self._rules.auto and response.nbytes >= _LARGE and response.set_id in self._costs:
-            levels = self._best_dense(response)
+        if self._rules.auto and response.nbytes >= _LARGE:
+            costs = self._costs_of(response)
+            levels = levels if costs is None else self._best_dense(response, costs)
         return Mode(self._deep(levels, response))
 
     def _deep(self, levels: int, response: Response) -> int:
@@ -184,8 +185,13 @@ class Policy:
             return 1
         return min(levels, self._levels_of(response).deep)
 
-    def _best_dense(self, response: Response) -> int:
-        costs, found = self._costs[response.set_id], self._levels_of(response)
+    def _costs_of(self, response: Response) -> Costs | None:
+        """As they were measured where its tensors are; None if nobody has."""
+        devices = {spec.device for spec in response.tensors}
+        return self._costs.get((response.set_id, devices.pop())) if len(devices) == 1 else None
+
+    def _best_dense(self, response: Response, costs: Costs) -> int:
+        found = self._levels_of(response)
         elements = sum(spec.elements for spec in response.tensors)
         item = max(1, response.nbytes // max(1, elements))
         return min(
@@ -242,13 +248,12 @@ class Policy:
             deep = self._deep(rules.levels, response)
             balanced = deep == 1 and len(response.ranks) > BALANCED_FROM
             return Mode(deep, rules.ratio, rules.topk_half, balanced)
-        on_cpu = all(spec.device == "cpu" for spec in response.tensors)
-        measurable = on_cpu and _adds_floats(response) and _seen(response) and not response.joined
+        measurable = _adds_floats(response) and _seen(response) and not response.joined
         if not rules.auto or not measurable:
             return self._plain(response)
         topk = topk and self._trained >= rules.warmup  # until then it is dense
         if bucket.choice is None or topk > bucket.tries_topk:
-            costs = self._costs.get(response.set_id)
+            costs = self._costs_of(response)
             if costs is None:
                 return DENSE
             modes = candidates(rules, levels, topk, bucket.item_bytes)

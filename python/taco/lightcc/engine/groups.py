@@ -86,12 +86,21 @@ class Groups:
         return dist.ProcessGroupGloo(store, rank, size, options)
 
     def _nccl(self, store: dist.Store, rank: int, size: int) -> dist.ProcessGroup:
-        if not dist.is_nccl_available():
-            raise RuntimeError(
-                "a CUDA tensor needs NCCL, and this PyTorch was built without it. Install "
-                "PyTorch's CUDA build, or move the tensor to the CPU."
-            )
-        options = dist.ProcessGroupNCCL.Options()
-        options._timeout = self._timeout
-        torch.cuda.current_stream()  # the context of this thread's device
-        return dist.ProcessGroupNCCL(store, rank, size, options)
+        return nccl(store, rank, size, self._timeout)
+
+
+def nccl(store: dist.Store, rank: int, size: int, timeout: datetime.timedelta) -> dist.ProcessGroup:
+    """A group of NCCL's, for the current device.
+
+    Raises:
+        RuntimeError: this PyTorch has no NCCL.
+    """
+    if not dist.is_nccl_available():
+        raise RuntimeError(
+            "a CUDA tensor needs NCCL, and this PyTorch was built without it. Install "
+            "PyTorch's CUDA build, or move the tensor to the CPU."
+        )
+    options = dist.ProcessGroupNCCL.Options()
+    options._timeout = timeout
+    torch.cuda.current_stream()  # the context of this thread's device
+    return dist.ProcessGroupNCCL(store, rank, size, options)

@@ -19,8 +19,8 @@ def topk_hook(state: object, bucket: dist.GradBucket) -> torch.futures.Future[to
     """Averages a bucket's gradients; of a large one, each rank sends its largest elements.
 
     What is not sent is added to the next step's gradients (error feedback: Stich, Cordonnier and
-    Jaggi, "Sparsified SGD with memory", NeurIPS 2018). It runs in a thread of its own while
-    backward goes on, over DDP's process group, which has to be Gloo's; `hvd.init()` is not needed.
+    Jaggi, "Sparsified SGD with memory", NeurIPS 2018). It runs while backward goes on, over DDP's
+    process group: Gloo's in a thread of its own, NCCL's in a stream; `hvd.init()` is not needed.
 
     Example:
         >>> model = torch.nn.parallel.DistributedDataParallel(model)
@@ -37,7 +37,8 @@ def topk_hook(state: object, bucket: dist.GradBucket) -> torch.futures.Future[to
 
     Raises:
         TypeError: `state` is none of these.
-        ValueError: gradients are not on the CPU; what was loaded belongs to another model.
+        ValueError: gradients on a GPU, and a group that is not NCCL's; what was loaded belongs to
+            another model.
     """
     if isinstance(state, TopKState):
         return state.reduce(bucket, state.process_group or _world())

@@ -14,9 +14,9 @@ from taco.lightcc.patterns.transport import Transport
 
 # A rank's part in the plain exchange grows with the number of ranks, in the balanced one not
 # (docs/lightcc_patterns.md).
-_MOST_RANKS_GATHERED = 8
+MOST_RANKS_GATHERED = 8
 
-_TWO_LEVELS = "2d"
+TWO_LEVELS = "2d"
 
 # So many elements of a gradient tell whether it is zero, unless they are.
 _GLANCE = 64
@@ -60,9 +60,9 @@ def average(
     total = buffer if buffer.dtype == torch.float32 else torch.empty(n)
     if selection.groups is not None:
         total.copy_(buffer)
-        if state.family != _TWO_LEVELS:
+        if state.family != TWO_LEVELS:
             # It may be anywhere in the bucket, and this rank looks at its own shard alone.
-            state.family = _TWO_LEVELS if flush(total, bucket) else ""
+            state.family = TWO_LEVELS if flush(total, bucket) else ""
         sparse_hierarchical.all_reduce(
             transport,
             total,
@@ -73,7 +73,7 @@ def average(
         return buffer if total is buffer else buffer.copy_(total)
     state.family = ""
     part = _select(buffer, 0, bucket, selection)
-    if transport.size <= _MOST_RANKS_GATHERED:
+    if transport.size <= MOST_RANKS_GATHERED:
         sparse.all_reduce(transport, part, total, add=functools.partial(_add, scale=scale))
     else:
         dropped = sparse_balanced.all_reduce(transport, part, selection.count(n), total, add=_add)
@@ -94,6 +94,7 @@ def flush(buffer: torch.Tensor, bucket: Bucket) -> bool:
     residual, state.residual = state.residual, None
     if residual is None:
         return True
+    residual = residual.to(buffer.device)
     aside = _set_aside(buffer, 0, residual, bucket.bounds)
     whole = buffer.float() + residual
     buffer.copy_(whole)
@@ -107,7 +108,7 @@ def flush(buffer: torch.Tensor, bucket: Bucket) -> bool:
 def _select(shard: torch.Tensor, low: int, bucket: Bucket, selection: Selection) -> SparseList:
     """The largest elements of a part of the bucket that begins at `low`."""
     state, n = bucket.state, shard.numel()
-    state.prepare(bucket.bounds[-1])
+    state.prepare(bucket.bounds[-1], shard.device)
     assert state.residual is not None
     residual = state.residual[low : low + n]
     k = selection.count(n)

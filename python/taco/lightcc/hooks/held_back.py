@@ -107,7 +107,7 @@ class HeldBack:
             steps, residual = entry.steps, entry.residual
             if entry.bucket is not None:
                 steps, residual = entry.bucket.steps, entry.bucket.residual_of(param)
-            kept = None if residual is None else residual.clone()
+            kept = None if residual is None else residual.to("cpu", copy=True)
             saved.append({"elements": entry.elements, "steps": steps, "residual": kept})
         saved += [dict(each) for _, each in sorted(self._unclaimed.items())]
         return {"version": _VERSION, "rank": rank, "size": size, "parameters": saved}

@@ -14,6 +14,7 @@ from taco.lightcc import topology, warmup
 from taco.lightcc._settings import settings
 from taco.lightcc.adaptive.places import Groups, Place, levels_of
 from taco.lightcc.hooks import exchange
+from taco.lightcc.hooks.device import Exchange
 from taco.lightcc.hooks.exchange import Selection
 from taco.lightcc.hooks.held_back import Bucket, HeldBack
 from taco.lightcc.hooks.worker import Worker, worker_of
@@ -81,6 +82,7 @@ class TopKState:
         self._place: tuple[int, int] | None = None  # rank and size, once they are known
         self._groups: Groups | None = None
         self._worker: Worker | None = None
+        self._on_device = Exchange()
         self._last: torch.futures.Future[torch.Tensor] | None = None
 
     def reduce(
@@ -88,10 +90,10 @@ class TopKState:
     ) -> torch.futures.Future[torch.Tensor]:
         """Begins to average a bucket; see `topk_hook`."""
         buffer = bucket.buffer()
-        if buffer.device.type != "cpu":
+        if buffer.device.type not in ("cpu", "cuda"):
             raise ValueError(
-                f"The TopK hook needs gradients on the CPU, these are on {buffer.device}. Leave "
-                "the hook out, or train on CPUs over Gloo."
+                f"The TopK hook needs gradients on the CPU or a CUDA GPU, these are on "
+                f"{buffer.device}. Leave the hook out."
             )
         self._enter((group.rank(), group.size()))
         mine = self._held_back.bucket(bucket.parameters(), self._settle)
@@ -103,6 +105,9 @@ class TopKState:
         _loader.load_torch_ops()  # says here what is missing, and not in the thread
         ratio = warmup.warmed_up(self.ratio, step - self.start_step, self.warmup_steps)
         selection = Selection(ratio, self.fp16, self._machines(group))
+        if not _in_thread(buffer):
+            self._last = self._on_device.begin(buffer, mine, selection, group)
+            return self._last
         self._worker = worker_of(group)
         self._last = self._worker.submit(_Job(buffer, mine, selection, group))
         return self._last
@@ -202,6 +207,11 @@ class _Job:
         allowed = settings().taco_cma
         transport = machine.over(self._group, _FIRST_TAG, self._selection.groups, allowed)
         return exchange.average(transport, self._buffer, self._bucket, self._selection)
+
+
+def _in_thread(buffer: torch.Tensor) -> bool:
+    """Whether a thread exchanges it while backward goes on; else the device does."""
+    return buffer.device.type == "cpu"
 
 
 def _dense(buffer: torch.Tensor, group: dist.ProcessGroup) -> torch.futures.Future[torch.Tensor]:

@@ -10,17 +10,21 @@ from taco.lightcc.torch._submit import Average, op_name, submit
 from taco.lightcc.torch.process_sets import ProcessSet
 
 
-def calibrate(process_set: ProcessSet) -> list[float]:
+def calibrate(process_set: ProcessSet, device: torch.device) -> list[float]:
     """Measures, on all ranks of the set together: some tenths of a second on slow links.
+
+    Args:
+        process_set: the ranks.
+        device: of the tensors whose allreduces are meant.
 
     Returns:
         `adaptive.cost.Costs.numbers()`, the mean over the ranks.
     """
-    tensor = torch.zeros(NUMBERS, dtype=torch.float64)
+    tensor = torch.zeros(NUMBERS, dtype=torch.float64, device=device)
     handle = submit(
         rq.ALLREDUCE,
         [tensor],
-        f"taco.calibrate.{process_set.process_set_id}",
+        f"taco.calibrate.{process_set.process_set_id}.{device.type}",
         process_set,
         outputs=[tensor],
         reduces=True,
@@ -31,5 +35,5 @@ def calibrate(process_set: ProcessSet) -> list[float]:
     _state.synchronize(handle)
     numbers: list[float] = tensor.tolist()
     assert process_set.process_set_id is not None
-    _state.adaptive().calibrated(process_set.process_set_id, numbers)
+    _state.adaptive().calibrated(process_set.process_set_id, numbers, device.type)
     return numbers

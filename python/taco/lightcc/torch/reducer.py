@@ -14,6 +14,7 @@ from taco.lightcc.adaptive.residuals import BucketState, Parts, join, split
 from taco.lightcc.adaptive.wish import Wish
 from taco.lightcc.torch import _state
 from taco.lightcc.torch._submit import Average
+from taco.lightcc.torch.arrivals import Arrivals
 from taco.lightcc.torch.buckets import Bucket, Recipe, lists_by_limit
 from taco.lightcc.torch.calibrate import calibrate
 from taco.lightcc.torch.compression import Compression, TopKCompression
@@ -87,8 +88,7 @@ class GradientReducer:
         self.sparse: frozenset[torch.nn.Parameter] = frozenset()
         self.average = average
         self._remaining: dict[torch.nn.Parameter, int] = {}
-        self._order: list[str] = []  # of arrival, in the step under way
-        self._times: list[float] = []  # of arrival, in time.perf_counter()
+        self._arrivals = Arrivals()
         self._step_ended = 0.0
         self._recorded = 0
         self.steps = 0  # of training
@@ -160,7 +160,7 @@ class GradientReducer:
         if self._fixed:
             return
         kept = self.residuals()
-        order = self._agreed(self._order)
+        order = self._agreed(self._arrivals.names)
         sparse = {p for p in self._params.values() if p.grad is not None and p.grad.is_sparse}
         most = _settings.settings().fusion_threshold
         lists = self._by_cost(order, most, numbers) if most and not sparse else None
@@ -177,8 +177,10 @@ class GradientReducer:
         """What allreduces cost, as all ranks measure it; None where nobody wants to know."""
         hub = _state.adaptive()
         hub.forget_buckets()
-        on_cpu = all(param.device.type == "cpu" for param in self._params.values())
-        return calibrate(self._recipe.process_set) if hub.measured_layout and on_cpu else None
+        devices = {param.device for param in self._params.values()}
+        if not hub.measured_layout or len(devices) != 1:
+            return None
+        return calibrate(self._recipe.process_set, devices.pop())
 
     def _by_cost(
         self, order: list[str], most: int, numbers: list[float] | None
@@ -195,11 +197,10 @@ class GradientReducer:
         assert process_set.process_set_id is not None
         ranks = _state.runtime().sets[process_set.process_set_id]
         item = next(iter(kinds))[0].itemsize
-        came = dict(zip(self._order, self._times, strict=True))
-        first = min(came.values(), default=0.0)
+        came = self._arrivals.seconds()
         latest, arrivals = 0.0, []
         for name in order:  # of those that did not come, as the one before
-            latest = max(latest, came.get(name, first) - first)
+            latest = max(latest, came.get(name, 0.0))
             arrivals.append(latest)
         sizes = [self._params[name].numel() * item for name in order]
         cuts = cut(arrivals, sizes, hub.bucket_cost(ranks, item, numbers), most)
@@ -291,8 +292,7 @@ class GradientReducer:
         self._remaining[param] -= 1
         if self._remaining[param] > 0:
             return
-        self._order.append(self._names[param])
-        self._times.append(time.perf_counter())
+        self._arrivals.note(self._names[param], param, self._recorded < _RECORDED_STEPS)
         bucket = self._bucket_of[param]
         bucket.arrived.add(param)
         if bucket.complete:
@@ -350,8 +350,7 @@ class GradientReducer:
         for bucket in self._buckets:
             bucket.reset()
         self.set_passes(self.passes)
-        self._order = []
-        self._times = []
+        self._arrivals = Arrivals()
         self._callback_queued = False
 
 
