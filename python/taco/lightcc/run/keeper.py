@@ -3,10 +3,13 @@
 This file runs by itself, on the launcher's host and on others, where it is sent as text: it needs
 Linux and Python's own library. What it is told comes by its standard input:
 
-    {"argv": [...], "env": {...}, "cwd": "...", "token": "...", "grace": 5.0}\\n   first
+    {"argv": [...], "env": {...}, "cwd": "...", "token": "...", "grace": 5.0,
+     "silence": 120.0}\\n   first
     TERM\\n       SIGTERM for the rank's process group, SIGKILL when the grace is over
     KILL\\n       SIGKILL at once
+    \\n           the launcher lives
     end of file  the launcher is gone: as TERM
+    silence      for so many seconds, if it is not null: there is no way to the launcher: as TERM
 
 The rank writes to the keeper's own standard output and error. The keeper's words to the launcher
 go to standard error too, each a line that begins with `\\0taco:TOKEN:`; the token is random, so
@@ -44,6 +47,7 @@ class Keeper:
         self._words: bytes | None = b""  # heard, without the line's end yet; None: no more to come
         self._kill_at: float | None = None  # when SIGTERM has had its time
         self._term_at: float | None = None  # when what the rank left has had its time
+        self._deaf_at: float | None = None  # when the launcher has been silent for too long
         self._main: int | None = None  # pid of the rank while it runs
         self._group = 0
 
@@ -83,6 +87,7 @@ class Keeper:
 
     def keep(self, wakeup: int) -> None:
         """Until the rank, and all that it started, are gone."""
+        self._heard()
         while self._reap():
             ready, _, _ = select.select([wakeup, *self._ears()], [], [], self._patience())
             if wakeup in ready:
@@ -92,6 +97,9 @@ class Keeper:
             if 0 in ready:
                 self._listen()
             now = time.monotonic()
+            if self._deaf_at is not None and now >= self._deaf_at:
+                self._deaf_at = None
+                self._end()
             if self._kill_at is not None and now >= self._kill_at:
                 self._signal(signal.SIGKILL)
                 self._kill_at = now + 0.2  # until those that were being born are dead as well
@@ -103,21 +111,27 @@ class Keeper:
         return [] if self._words is None else [0]
 
     def _patience(self) -> float | None:
-        times = [each for each in (self._kill_at, self._term_at) if each is not None]
+        ends = (self._kill_at, self._term_at, self._deaf_at)
+        times = [each for each in ends if each is not None]
         return max(0.0, min(times) - time.monotonic()) if times else None
 
     def _listen(self) -> None:
         heard = os.read(0, 4096)
         if not heard:
-            self._words = None
+            self._words = self._deaf_at = None
             self._end()
             return
+        self._heard()
         *lines, self._words = ((self._words or b"") + heard).split(b"\n")
         for line in lines:
             if line == b"TERM":
                 self._end()
             elif line == b"KILL":
                 self._kill_at = time.monotonic()
+
+    def _heard(self) -> None:
+        silence = self._order.get("silence")
+        self._deaf_at = None if silence is None else time.monotonic() + silence
 
     def _end(self) -> None:
         if self._kill_at is None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from taco.lightcc.run.worker import Ended, Worker
+from taco.lightcc.run.worker import BEAT, Ended, Worker
 
 _POLL = 0.1  # seconds, where the kernel cannot tell that a process ended
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -24,6 +24,7 @@ class Pool:
         self._selector = selectors.DefaultSelector()
         self._descriptors: dict[Worker, set[int]] = {}
         self._pidfds: dict[Worker, int] = {}
+        self._beat_at = time.monotonic() + BEAT
 
     def add(self, worker: Worker) -> None:
         """Watches a worker from now on."""
@@ -47,13 +48,15 @@ class Pool:
         """Relays output until something happens.
 
         Args:
-            timeout: seconds; None for as long as it takes.
+            timeout: seconds; None for some.
 
         Returns:
             The ranks whose keepers ended meanwhile. After a signal to the launcher it is empty.
         """
         if len(self._pidfds) < len(self.running):
             timeout = _POLL if timeout is None else min(timeout, _POLL)
+        until_beat = self._beat()
+        timeout = until_beat if timeout is None else min(timeout, until_beat)
         for key, _ in self._selector.select(timeout):
             key.data()
         ended = []
@@ -113,6 +116,15 @@ class Pool:
             self._selector.unregister(reader)
             os.close(reader)
             os.close(writer)
+
+    def _beat(self) -> float:
+        """Gives signs of life where they are due; how long until the next."""
+        now = time.monotonic()
+        if now >= self._beat_at:
+            self._beat_at = now + BEAT
+            for worker in self.running:
+                worker.beat()
+        return self._beat_at - now
 
     def _any(self, workers: list[Worker]) -> bool:
         return any(worker.ended is None for worker in workers)

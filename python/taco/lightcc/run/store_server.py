@@ -8,10 +8,12 @@ ends when its standard input does: with the launcher.
 
 import os
 import sys
+import threading
 
 
 def main() -> None:
-    """Serves until standard input ends."""
+    """Serves until standard input ends, whatever torch is doing then."""
+    threading.Thread(target=_end_with_standard_input, daemon=True).start()
     from torch.distributed import TCPStore
 
     store = TCPStore(
@@ -21,9 +23,14 @@ def main() -> None:
         wait_for_workers=False,
         master_listen_fd=int(sys.argv[1]),
     )
+    threading.Event().wait()
+    del store
+
+
+def _end_with_standard_input() -> None:
     while os.read(0, 4096):
         pass
-    del store
+    os._exit(0)
 
 
 if __name__ == "__main__":

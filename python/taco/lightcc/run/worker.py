@@ -16,6 +16,11 @@ from taco.lightcc.run import keeper
 from taco.lightcc.run.hosts import Slot
 from taco.lightcc.run.relay import Emit, LastError, Lines
 
+BEAT = 10.0
+"""Seconds between two signs of life to a keeper on another host."""
+
+_SILENCE = 120.0  # seconds without one, after which that keeper ends its rank
+
 _F_SETPIPE_SZ = 1031
 _KEEPER = Path(keeper.__file__)
 # Runs the keeper's text, which comes before anything else on standard input.
@@ -121,12 +126,19 @@ class Worker:
         assert self.process.stdin is not None
         with suppress(OSError):  # an order that fits is written at once, whatever ssh is doing
             fcntl.fcntl(self.process.stdin, _F_SETPIPE_SZ, 1 << 20)
-        self._say(text + json.dumps({**order, "token": self._token}).encode() + b"\n")
+        silence = None if self.local else _SILENCE
+        order = {"silence": silence, **order, "token": self._token}
+        self._say(text + json.dumps(order).encode() + b"\n")
 
     def move(self, slot: Slot) -> None:
         """Gives the process another rank; what it prints is marked with it from now on."""
         self.slot = slot
         self._emit = {name: self._open(slot, name) for name in self._emit}
+
+    def beat(self) -> None:
+        """A sign of life. Where a network is cut, the other host's shell may not know for hours."""
+        if not self.local:
+            self._say(b"\n")
 
     def terminate(self) -> None:
         """Asks the rank to end; its keeper ends it by force when the grace is over."""
