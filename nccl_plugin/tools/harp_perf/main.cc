@@ -216,34 +216,49 @@ void AddCosts(const char* side, const std::vector<double>& costs, double seconds
   add("kernel_copies", costs[4] / bytes, 2, "times by the kernel");
 }
 
-// One measurement, on both sides; the side that begins says how many messages.
+// One measurement, on both sides, in parts; the side that begins says how many messages each has,
+// and counts from the first that takes its share of the time: those before find the rate.
 void MeasureStream(const std::string& kind, const Lines& lines, const Control& control, bool begins,
                    size_t size, const Options& options) {
-  uint64_t messages = 64;
-  for (const bool trial : {true, false}) {
+  constexpr uint64_t kLeast = 64;
+  const double share = options.seconds / 8;
+  Line* const line = begins ? lines.out.get() : lines.in.get();
+  uint64_t messages = kLeast;
+  bool counts = false;
+  Throughput total;
+  std::vector<double> theirs;
+  for (;;) {
     if (begins) control.PutLine(std::to_string(messages));
     if (!begins) messages = std::stoull(control.GetLine());
+    if (messages == 0) break;
     control.Meet();
-    Line* line = begins ? lines.out.get() : lines.in.get();
     const Throughput seen = Stream(line, begins, size, messages, options.depth);
     control.Meet();
-    if (!begins) control.PutNumbers(CostsOf(seen));
-    if (!begins) continue;
-    const std::vector<double> theirs = control.GetNumbers();
-    if (trial) {
-      const double each = seen.seconds / static_cast<double>(messages);
-      messages = std::max<uint64_t>(64, static_cast<uint64_t>(options.seconds / each));
+    if (!begins) {
+      control.PutNumbers(CostsOf(seen));
       continue;
     }
-    const double bytes = static_cast<double>(size) * static_cast<double>(messages);
-    Report report(kind, "stream", size, options.json);
-    report.Add("gbit_s", 8e-9 * bytes / seen.seconds, 2, "Gb/s,");
-    report.Add("messages_s", static_cast<double>(messages) / seen.seconds, 0, "messages a second,");
-    report.Add("messages", static_cast<double>(messages), 0, "messages");
-    AddCosts("sender", CostsOf(seen), seen.seconds, bytes, &report);
-    AddCosts("receiver", theirs, seen.seconds, bytes, &report);
-    report.Print();
+    const std::vector<double> costs = control.GetNumbers();
+    if (counts) {
+      total += seen;
+      theirs.resize(costs.size());
+      for (size_t i = 0; i < costs.size(); ++i) theirs[i] += costs[i];
+    }
+    counts = counts || 2 * seen.seconds >= share;
+    const double wanted = static_cast<double>(messages) * share / seen.seconds;
+    messages = std::max(kLeast, std::min(static_cast<uint64_t>(wanted), 8 * messages));
+    if (total.seconds >= options.seconds - share / 2) messages = 0;
   }
+  if (!begins) return;
+  const double count = static_cast<double>(total.messages);
+  const double bytes = static_cast<double>(size) * count;
+  Report report(kind, "stream", size, options.json);
+  report.Add("gbit_s", 8e-9 * bytes / total.seconds, 2, "Gb/s,");
+  report.Add("messages_s", count / total.seconds, 0, "messages a second,");
+  report.Add("messages", count, 0, "messages");
+  AddCosts("sender", CostsOf(total), total.seconds, bytes, &report);
+  AddCosts("receiver", theirs, total.seconds, bytes, &report);
+  report.Print();
 }
 
 int Main(int count, char** words) {

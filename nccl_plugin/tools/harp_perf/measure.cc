@@ -68,6 +68,24 @@ void* Begin(Line* line, bool sends, std::vector<uint8_t>* bytes) {
 
 }  // namespace
 
+Throughput& Throughput::operator+=(const Throughput& next) {
+  // What one part does not know, the sum does not; but for the first.
+  if (messages == 0) {
+    costs = next.costs;
+  } else if (costs && next.costs) {
+    costs->system_calls += next.costs->system_calls;
+    costs->user_copied_bytes += next.costs->user_copied_bytes;
+    costs->kernel_copied_bytes += next.costs->kernel_copied_bytes;
+  } else {
+    costs.reset();
+  }
+  messages += next.messages;
+  seconds += next.seconds;
+  processor_seconds += next.processor_seconds;
+  processor_cycles += next.processor_cycles;
+  return *this;
+}
+
 Throughput Stream(Line* line, bool sends, size_t size, uint64_t messages, int depth) {
   struct Slot {
     std::vector<uint8_t> bytes;

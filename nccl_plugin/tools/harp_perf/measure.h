@@ -20,6 +20,9 @@ struct Throughput {
   double processor_seconds = 0;
   double processor_cycles = 0;
   std::optional<Costs> costs;
+
+  // Two parts of one measurement, one after the other.
+  Throughput& operator+=(const Throughput& next);
 };
 
 // So many messages of `size`, `depth` under way: this end sends or receives them. A receiver looks
