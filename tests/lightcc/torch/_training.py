@@ -25,6 +25,16 @@ def same_everywhere(model):
 def modes():
     return {each.mode for each in hvd.explain().buckets}
 
+def train(steps):
+    optimizer = hvd.DistributedOptimizer(
+        torch.optim.SGD(model.parameters(), lr=0.05), model.named_parameters()
+    )
+    for step in range(steps):
+        optimizer.zero_grad()
+        loss_of(model, data(step, rank)).backward()
+        optimizer.step()
+    same_everywhere(model)
+
 model = make()
 hvd.broadcast_parameters(model.state_dict(), root_rank=0)
 """

@@ -105,14 +105,7 @@ from taco.lightcc.adaptive import calibration
 measured = []
 measure = calibration.measure_on_device
 calibration.measure_on_device = lambda *args: measured.append(args) or measure(*args)
-optimizer = hvd.DistributedOptimizer(
-    torch.optim.SGD(model.parameters(), lr=0.05), model.named_parameters()
-)
-for step in range(60):
-    optimizer.zero_grad()
-    loss_of(model, data(step, rank)).backward()
-    optimizer.step()
-same_everywhere(model)
+train(60)
 assert [group.size() for group in measured[0][:2]] == [2, 2]
 tried = modes()
 print("TRIED", len(tried), sorted(tried))

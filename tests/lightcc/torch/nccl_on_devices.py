@@ -48,14 +48,7 @@ def test_nothing_is_lost(ranks, environ, expected) -> None:
 
 def test_auto_measures_and_chooses(ranks) -> None:
     program = """
-optimizer = hvd.DistributedOptimizer(
-    torch.optim.SGD(model.parameters(), lr=0.05), model.named_parameters()
-)
-for step in range(100):
-    optimizer.zero_grad()
-    loss_of(model, data(step, rank)).backward()
-    optimizer.step()
-same_everywhere(model)
+train(100)
 assert rank or "0/cuda" in hvd.explain().links, hvd.explain().links
 """
     ranks(2, _ON_GPU + TRAINING + program, LIGHT_MODE="auto", LIGHT_TOPK_THRESHOLD="64")

@@ -4,33 +4,10 @@ Lists are as `topk_compress` gives them: ascending, padded to one length with an
 and the value 0, so that shapes depend on no data.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any
 
 import torch
 import torch.distributed as dist
-
-Compress = Callable[[torch.Tensor, int], tuple[torch.Tensor, torch.Tensor]]
-"""Takes a shard and its place in the tensor; gives indices and values, padded to one length."""
-
-
-class Ops(Protocol):
-    """What is used of `torch.ops.taco`."""
-
-    def topk_compress(
-        self,
-        grad: torch.Tensor,
-        residual: torch.Tensor,
-        state: torch.Tensor,
-        k: int,
-        *,
-        exact: bool,
-        values_dtype: torch.dtype,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]: ...
-
-    def topk_accumulate_(
-        self, out: torch.Tensor, indices: Sequence[torch.Tensor], values: Sequence[torch.Tensor]
-    ) -> None: ...
 
 
 def gather(
@@ -38,7 +15,7 @@ def gather(
     indices: torch.Tensor,
     values: torch.Tensor,
     out: torch.Tensor,
-    ops: Ops,
+    ops: Any,
 ) -> int:
     """Fills `out` with the sum of all ranks' lists; every rank sends its list to all.
 
@@ -66,7 +43,7 @@ def balanced(
     k: int,
     residual: torch.Tensor,
     out: torch.Tensor,
-    ops: Ops,
+    ops: Any,
 ) -> int:
     """Fills `out` with the largest elements of the sum of all lists, in O(k) bytes a rank.
 
