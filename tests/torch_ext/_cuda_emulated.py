@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import functools
 import pathlib
+import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -20,6 +21,9 @@ from tests.torch_ext._ops import ops
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LIBRARY = "torch_ext/cuda/libtaco_cuda_emulated.so"
+
+# What blocks share is static in the library: two threads must not run kernels at once.
+_one_at_a_time = threading.Lock()
 
 
 @functools.cache
@@ -46,7 +50,11 @@ class EmulatedLauncher:
 
     def _launch(self, kernel: str, blocks: int, argument: np.ndarray) -> None:
         assert blocks > 0, "CUDA has no empty grids"
-        assert library().taco_emulate(kernel.encode(), blocks, argument.ctypes.data, self._order)
+        with _one_at_a_time:
+            done = library().taco_emulate(
+                kernel.encode(), blocks, argument.ctypes.data, self._order
+            )
+        assert done
 
 
 @functools.cache
