@@ -99,7 +99,7 @@ def measure(plan: Plan) -> Iterator[dict[str, Any]]:
     offload = f"HARP_SEGMENTATION={int(plan.offload)} "
     kinds = {name: CONTESTANTS[name] for name in plan.contestants}
     names = {(offload + kind if kind.startswith("HARP") else kind): n for n, kind in kinds.items()}
-    with Links(machines=2, mbits=plan.mbits) as links, tempfile.TemporaryDirectory() as folder:
+    with Links(2, plan.mbits, rtt_us=0) as links, tempfile.TemporaryDirectory() as folder:
         for machine in (0, 1):
             _prepare(links, machine, plan)
         address = f"{links.address(0)}:{_PORT}"

@@ -7,11 +7,14 @@
 Inside a namespace the loopback carries what the ranks of one machine say to each other; between
 two namespaces every byte passes a veth interface `link0`, which a token bucket (tc tbf) throttles
 in each direction. Two machines are joined directly, more by a bridge in a namespace of its own.
-A round-trip delay needs netem, which not every kernel has: `Links.delay_us` says what was set.
+Round trips take `rtt_us`, by netem or, without it, by benchmarks/lightcc/delay.py: `Links.delay_us`
+is what was measured.
 """
 
+import contextlib
 import dataclasses
 import os
+import pathlib
 import re
 import shutil
 import signal
@@ -50,15 +53,16 @@ class Links:
     Args:
         machines: how many, at least one.
         mbits: rate of each machine's link in each direction, in Mbit/s; None for no limit.
-        rtt_us: round-trip delay between two machines, in microseconds, where netem exists.
+        rtt_us: round-trip delay between two machines, in microseconds, where there is a limit; 0
+            for the links' own.
 
     Attributes:
-        delay_us: the round-trip delay that was set; 0 where the kernel has no netem.
+        delay_us: the round trip as measured while nothing else was sent; 0 if that was not asked for.
     """
 
     def __init__(self, machines: int, mbits: int | None = 1000, rtt_us: int = 200) -> None:
         self.machines = machines
-        self.delay_us = 0
+        self.delay_us = 0.0
         self._mbits = mbits
         self._rtt_us = rtt_us
         self._prefix = f"taco{os.getpid()}"
@@ -137,7 +141,13 @@ class Links:
                 address = f"{self.address(machine)}/24"
                 self._run(_IP, "-n", name, "address", "add", address, "dev", INTERFACE)
                 self._run(_IP, "-n", name, "link", "set", INTERFACE, "up")
-                self._throttle(name)
+        if self.machines > 1 and self._mbits is not None:
+            for machine in range(self.machines):
+                self._throttle(self._name(machine), self._mbits)
+            if self._rtt_us:
+                with contextlib.suppress(LinksUnavailable):  # their own round trips, then
+                    self._delay()
+                self.delay_us = self._round_trip()
 
     def _make_hub(self) -> None:
         hub = f"{self._prefix}hub"
@@ -149,18 +159,41 @@ class Links:
             self._join(self._name(machine), INTERFACE, hub, port)
             self._run(_IP, "-n", hub, "link", "set", port, "master", "bridge0", "up")
 
-    def _throttle(self, name: str) -> None:
-        if self._mbits is None:
-            return
+    def _throttle(self, name: str, mbits: int) -> None:
         # The burst has to hold the largest packet that the stack hands over (64 KiB), and what the
         # link carries between two ticks of the timer.
-        burst = max(131072, self._mbits * 125)
+        burst = max(131072, mbits * 125)
         change = (_TC, "-n", name, "qdisc", "add", "dev", INTERFACE)
-        bucket = ("tbf", "rate", f"{self._mbits}mbit", "burst", f"{burst}", "latency", "50ms")
+        bucket = ("tbf", "rate", f"{mbits}mbit", "burst", f"{burst}", "latency", "50ms")
         self._run(*change, "root", "handle", "1:", *bucket)
-        delay = ("parent", "1:1", "netem", "delay", f"{self._rtt_us // 2}us", "limit", "10000")
-        if self._rtt_us and subprocess.run([*change, *delay], capture_output=True).returncode == 0:
-            self.delay_us = self._rtt_us
+
+    def _delay(self) -> None:
+        one_way = self._rtt_us // 2
+        names = [self._name(machine) for machine in range(self.machines)]
+        netem = ("parent", "1:1", "netem", "delay", f"{one_way}us", "limit", "10000")
+        for name in names:
+            add = (_TC, "-n", name, "qdisc", "add", "dev", INTERFACE, *netem)
+            if subprocess.run(add, capture_output=True).returncode:
+                break
+        else:
+            return
+        for port in range(self.machines if self.machines > 2 else 0):
+            self._run(*self._delay_program(f"{self._prefix}hub", "plain", f"port{port}"))
+        for name in names:
+            self._run(*self._delay_program(name, "hold", INTERFACE, str(one_way)))
+
+    def _round_trip(self) -> float:
+        there = self._delay_program(self._name(1), "answer", self.address(1))
+        with subprocess.Popen(there) as answering:
+            try:
+                measure = self._delay_program(self._name(0), "measure", self.address(1))
+                return round(float(self._run(*measure)))
+            finally:
+                answering.kill()
+
+    def _delay_program(self, name: str, *arguments: str) -> list[str]:
+        python = [sys.executable, str(pathlib.Path(__file__).with_name("delay.py"))]
+        return [_IP, "netns", "exec", name, *python, *arguments]
 
     def _add(self, name: str) -> None:
         done = subprocess.run([_IP, "netns", "add", name], capture_output=True, text=True)

@@ -78,3 +78,26 @@ def test_every_variable_is_documented():
         assert variable.default_text is None or (
             variable.parse(variable.default_text) == variable.default
         )
+
+
+@pytest.mark.parametrize(
+    ("variable", "option"),
+    [
+        ("HOROVOD_TIMELINE", "--timeline"),
+        ("HOROVOD_AUTOTUNE_LOG", "--autotune-log-file"),
+        ("TACO_REPORT", "--report"),
+    ],
+)
+def test_files_that_cannot_be_written_are_known_at_the_start(variable, option, tmp_path):
+    _settings.read({variable: str(tmp_path / "new.json")}).check_files()
+    assert list(tmp_path.iterdir()) == []
+    for path, why in (
+        (tmp_path / "none" / "new.json", "there is no folder"),
+        (tmp_path, "it is a folder"),
+    ):
+        with pytest.raises(InvalidSettingError, match=f"{variable}=.*{option}.*{why}"):
+            _settings.read({variable: str(path)}).check_files()
+
+
+def test_a_timeline_that_the_program_starts_is_no_file():
+    _settings.read({"HOROVOD_TIMELINE": "DYNAMIC"}).check_files()

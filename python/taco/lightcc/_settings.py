@@ -26,7 +26,7 @@ def _flag(text: str) -> bool:
     if text.lower() in words:
         return words[text.lower()]
     if not text.isascii() or not text.isdigit():
-        raise ValueError("must be 0 or 1")
+        raise ValueError("must be 0 or 1 (or yes, no, on, off, true, false)")
     return int(text) > 0
 
 
@@ -227,6 +227,34 @@ class Settings:
         """Seconds until a stall ends the job; 0: never. As in Horovod, a warning comes first."""
         later = self.stall_shutdown_time > self.stall_check_time
         return self.stall_shutdown_time if later and not self.stall_check_disable else 0.0
+
+    def check_files(self) -> None:
+        """For rank 0, which writes them: now, and not at the end of a night.
+
+        Raises:
+            InvalidSettingError: one cannot be written.
+        """
+        timeline = "" if self.timeline == "DYNAMIC" else self.timeline
+        for env, path, option in (
+            ("HOROVOD_TIMELINE", timeline, "--timeline"),
+            ("HOROVOD_AUTOTUNE_LOG", self.autotune_log, "--autotune-log-file"),
+            ("TACO_REPORT", self.report, "--report"),
+        ):
+            if path and (why := _unwritable(path)):
+                raise InvalidSettingError(
+                    f"{env}={path!r} (taco run {option}) cannot be written: {why}. Name a file in "
+                    f"a folder that exists on rank 0's host."
+                )
+
+
+def _unwritable(path: str) -> str:
+    folder = os.path.dirname(os.path.abspath(path))
+    if os.path.isdir(path):
+        return "it is a folder"
+    if not os.path.isdir(folder):
+        return f"there is no folder {folder}"
+    allowed = os.access(path if os.path.exists(path) else folder, os.W_OK)
+    return "" if allowed else "that is not permitted"
 
 
 @dataclass(frozen=True)

@@ -40,11 +40,31 @@ def test_other_ranks_say_what_they_saw_and_no_more():
 
 
 @pytest.mark.parametrize(
-    ("wish", "why"),
-    [("gradient", "by the LIGHT_* variables"), ("gradient:topk=0.1", "asked for by compression=")],
+    ("rules", "wish", "why"),
+    [
+        (Rules(topk=True), "gradient:topk=0.1", "asked for by compression="),
+        (Rules(topk=True), "gradient", "LIGHT_TOPK_ALLREDUCE"),
+        (Rules(topk=True, levels=2), "gradient", "LIGHT_TOPK_ALLREDUCE, LIGHT_2D_ALLREDUCE"),
+        (
+            Rules(topk=True, topk_threshold=1 << 30),
+            "gradient",
+            "below LIGHT_TOPK_THRESHOLD=1073741824",
+        ),
+        (
+            Rules(topk=True, ratio=0.9),
+            "gradient",
+            "no float, or a ratio of TopK at which dense is as short",
+        ),
+        (
+            Rules(levels=2, hierarchical_threshold=9),
+            "gradient",
+            "above LIGHT_HIERARCHICAL_THRESHOLD=9",
+        ),
+        (Rules(), "gradient", "the default: no LIGHT_* variable asks for more"),
+    ],
 )
-def test_rules_and_wishes_are_named(wish, why):
-    found, _ = explained(Rules(topk=True), 3, [response(mode=wish)])
+def test_rules_and_wishes_are_named(rules, wish, why):
+    found, _ = explained(rules, 3, [response(mode=wish)])
     assert found.buckets[0].why == why
 
 
@@ -106,7 +126,7 @@ def test_buckets_of_one_name_in_two_sets_are_told_apart():
     buckets = [response(set_id=0), response(mode="gradient:topk=0.1", set_id=1)]
     found, _ = explained(Rules(topk=True), 3, buckets)
     assert [each.why for each in found.buckets] == [
-        "by the LIGHT_* variables",
+        "LIGHT_TOPK_ALLREDUCE",
         "asked for by compression=",
     ]
 

@@ -197,7 +197,17 @@ def test_what_is_no_checkpoint_is_refused(record):
 
 
 @pytest.mark.parametrize(
-    "options", [{"ratio": 0.0}, {"ratio": 1.5}, {"warmup_steps": -1}, {"start_step": -1}]
+    "options",
+    [
+        {"ratio": 0.0},
+        {"ratio": 1.5},
+        {"ratio": "0.01"},
+        {"warmup_steps": -1},
+        {"warmup_steps": None},
+        {"start_step": -1},
+        {"start_step": 0.5},
+        {"min_bytes": float("nan")},
+    ],
 )
 def test_numbers_out_of_range_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):

@@ -46,6 +46,10 @@ def test_the_rate_holds_and_bytes_are_counted(links: Links) -> None:
     assert size <= links.counters(last).sent - before.sent < 1.1 * size
 
 
+def test_round_trips_take_what_was_asked_for(links: Links) -> None:
+    assert 100 < links.delay_us < 2000  # 200 asked for, and what a busy machine adds
+
+
 def test_nothing_is_left_behind() -> None:
     try:
         with Links(2, mbits=100) as links:

@@ -119,7 +119,8 @@ def test_options_become_variables(option, variable, text):
         ([], "no command"),
         (["-np", "2"], "no command"),
         (["true"], "say how many ranks: -np N"),
-        (["-np", "0", "true"], "must be at least 1"),
+        (["-np", "0", "true"], "-np/--num-proc: must be a whole number from 1, not '0'"),
+        (["-np", "two", "true"], "must be a whole number from 1, not 'two'"),
         (["-np", "5", "-H", "a:2,b:2", "true"], "Requested more processes (5) than there are"),
         (["-np", "1", "-H", "a:b", "true"], "is not like worker-0:2,worker-1:2"),
         (["-np", "1", "--hostfile", "/nonsense", "true"], "No such file"),
@@ -132,6 +133,14 @@ def test_wrong_usage_says_what_is_right(arguments, wrong, capsys):
 
     assert commands.run(["run", *arguments]) == 2
     assert wrong in capsys.readouterr().err
+
+
+def test_a_variable_that_holds_nonsense_is_named_before_anything_starts(monkeypatch, capsys):
+    from taco.cli import commands
+
+    monkeypatch.setenv("LIGHT_TOPK_RATIO", "much")
+    assert commands.run(["run", "-np", "1", "true"]) == 2
+    assert "LIGHT_TOPK_RATIO='much': must be a number from 0" in capsys.readouterr().err
 
 
 def test_without_pytorch_one_sentence_says_what_to_install(monkeypatch, capsys):

@@ -76,3 +76,36 @@ def test_a_stall_names_who_is_missing(ranks):
         HOROVOD_STALL_CHECK_TIME_SECONDS="1",
     )
     assert "allreduce.lonely [missing ranks: 1]" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("calls", "words"),
+    [
+        (
+            ("hvd.allreduce(torch.ones(2), name='t')", "hvd.allgather(torch.ones(2), name='t')"),
+            "t: mismatched operations: rank 0 has allreduce, rank 1 has allgather",
+        ),
+        (
+            ("hvd.barrier()", "hvd.broadcast(torch.ones(2), root_rank=0)"),
+            "without a name: mismatched operations: rank 0 has barrier, rank 1 has broadcast",
+        ),
+        (
+            ("hvd.allreduce(torch.ones(2), name='a')", "hvd.allreduce(torch.ones(2), name='b')"),
+            "rank 0 for allreduce.a, rank 1 for allreduce.b",
+        ),
+    ],
+)
+def test_ranks_that_wait_for_one_another_get_an_error_and_the_job_goes_on(ranks, calls, words):
+    ranks(
+        2,
+        f"""
+        try:
+            {calls[0]} if rank == 0 else {calls[1]}
+        except hvd.HorovodInternalError as error:
+            assert {words!r} in str(error), error
+        else:
+            raise AssertionError("no error")
+        assert hvd.allreduce(torch.ones(1), op=hvd.Sum, name="after").item() == 2
+        """,
+        HOROVOD_STALL_CHECK_TIME_SECONDS="3",
+    )

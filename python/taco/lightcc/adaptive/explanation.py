@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from taco.lightcc.adaptive.execution import Executed
-from taco.lightcc.adaptive.policy import Policy
+from taco.lightcc.adaptive.policy import Bucket, Policy
+from taco.lightcc.adaptive.rules import reason
 from taco.lightcc.engine.requests import Response
 
 
@@ -111,7 +112,7 @@ def explain(
         why = ""
         if bucket is not None:
             measured = statistics.median(bucket.seconds) if bucket.seconds else measured
-            why = choice.why if choice else _asked(bucket.wish.mode is None)
+            why = choice.why if choice else _rule(response, done, bucket, policy)
             if bucket.guard.why and (choice is None or done.mode.ratio):
                 why = bucket.guard.why
             if choice is not None:
@@ -138,5 +139,8 @@ def explain(
     return Explanation(rank, tuple(reports), links, tuple(events))
 
 
-def _asked(by_rule: bool) -> str:
-    return "by the LIGHT_* variables" if by_rule else "asked for by compression="
+def _rule(response: Response, done: Executed, bucket: Bucket, policy: Policy | None) -> str:
+    if bucket.wish.mode is not None:
+        return "asked for by compression="
+    assert policy is not None
+    return reason(policy.rules, policy.deep(response), done.mode, response.nbytes)

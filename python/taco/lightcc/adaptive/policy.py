@@ -161,6 +161,14 @@ class Policy:
         with self._lock:
             return list(self._buckets.values())
 
+    @property
+    def rules(self) -> Rules:
+        return self._rules
+
+    def deep(self, response: Response) -> int:
+        """Levels that a response's ranks have."""
+        return self._levels_of(response).deep
+
     def costs(self) -> dict[tuple[int, str], Costs]:
         """What was measured, by process set and kind of device."""
         with self._lock:

@@ -86,3 +86,30 @@ def bucket_cost(
         return times[-1] if not rules.auto else min(times)
 
     return seconds
+
+
+def reason(rules: Rules, deep: int, mode: Mode, nbytes: int) -> str:
+    """Why a bucket that is not chosen for by measurement has its mode.
+
+    Args:
+        rules: what is allowed.
+        deep: levels that its ranks have.
+        mode: of its execution.
+        nbytes: of its tensors.
+    """
+    parts = []
+    if mode.ratio:
+        parts.append("LIGHT_TOPK_ALLREDUCE")
+    elif rules.topk and nbytes < rules.topk_threshold:
+        parts.append(f"below LIGHT_TOPK_THRESHOLD={rules.topk_threshold}")
+    elif rules.topk:
+        parts.append("no float, or a ratio of TopK at which dense is as short")
+    if mode.levels > 1:
+        parts.append(f"LIGHT_{mode.levels}D_ALLREDUCE")
+    elif rules.levels > 1 and deep == 1:
+        parts.append("one level, as all ranks are one group, or each is one")
+    elif rules.levels > 1:
+        parts.append(f"above LIGHT_HIERARCHICAL_THRESHOLD={rules.hierarchical_threshold}")
+    if rules.auto:
+        return "not chosen for by measurement"
+    return ", ".join(parts) or "the default: no LIGHT_* variable asks for more"

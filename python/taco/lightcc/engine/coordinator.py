@@ -210,6 +210,9 @@ class Coordinator:
                 request = request_from_json(item)
                 self._observe("request", (peer.rank, request))
                 self._negotiation.submit(peer.rank, request, time.monotonic())
+        elif "waits" in message:
+            set_id, name = message["waits"]
+            self._negotiation.wait(peer.rank, set_id, name)
         elif "failed" in message:
             if self._reported is None:
                 text = f"rank {peer.rank} on {peer.host}: {message['failed']}"

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,11 +10,18 @@ import torch
 
 from taco.lightcc.engine.requests import Request
 
+_LONG_SECONDS = 1.0  # a wait of so long is told to the coordinator
+
 
 class Handle:
-    """The future of one submitted collective. Any thread may wait."""
+    """The future of one submitted collective. Any thread may wait.
+
+    Attributes:
+        on_long_wait: called, in the waiting thread, when a wait has become long.
+    """
 
     def __init__(self) -> None:
+        self.on_long_wait: Callable[[], None] = lambda: None
         self._done = threading.Event()
         self._result: Any = None
         self._error: Exception | None = None
@@ -45,6 +53,8 @@ class Handle:
         Raises:
             Exception: what the collective failed with.
         """
+        if not self._done.wait(_LONG_SECONDS):
+            self.on_long_wait()
         while not self._done.wait(60.0):  # in pieces, so that Ctrl-C comes through
             pass
         if self._error is not None:

@@ -51,6 +51,10 @@ class Link:
         """Sends requests. Any thread. A broken connection is reported by `on_abort`, not here."""
         self._send({"want": [to_json(request) for request in requests]})
 
+    def tell_waiting(self, request: Request) -> None:
+        """Tells that this rank waits for what it has submitted, and goes on only then."""
+        self._send({"waits": [request.set_id, request.name]})
+
     def report_failure(self, why: str) -> None:
         """Tells the others that this rank could not execute."""
         self._send({"failed": why})

@@ -10,12 +10,12 @@ Not thread-safe: the coordinator's thread alone calls it.
 import dataclasses
 from collections.abc import Callable, Iterable
 
+from taco.lightcc.engine import deadlock
 from taco.lightcc.engine import requests as rq
 from taco.lightcc.engine.agreement import disagreement
+from taco.lightcc.engine.deadlock import Key
 from taco.lightcc.engine.fusion import fuse
 from taco.lightcc.engine.requests import Pending, Request, Response
-
-_Key = tuple[int, str]  # (set id, name)
 
 
 class Negotiation:
@@ -38,7 +38,7 @@ class Negotiation:
         self.fusion_threshold = fusion_threshold
         self._assign = assign
         self.sets: dict[int, tuple[int, ...]] = {0: tuple(range(size))}
-        self._pending: dict[_Key, Pending] = {}
+        self._pending: dict[Key, Pending] = {}
         self._ready: list[Response] = []
         self._joined: list[int] = []  # in order of joining
         self._left: dict[int, str] = {}  # rank -> why it takes part no more
@@ -64,6 +64,22 @@ class Negotiation:
         pending = self._pending.setdefault(key, Pending(now))
         pending.requests[rank] = request
         self._check(key)
+
+    def wait(self, rank: int, set_id: int, name: str) -> None:
+        """A rank waits for a name that it has submitted, and submits nothing until it is done."""
+        pending = self._pending.get((set_id, name))
+        if pending is None or rank not in pending.requests:
+            return  # done meanwhile
+        pending.waiting.add(rank)
+        mismatches = deadlock.mismatched_kinds(self._pending, self._stuck(), self.sets)
+        for group, text in list(mismatches):
+            self._fail(group, text)
+
+    def end_deadlock(self, since: float) -> None:
+        """What ranks wait for in vain becomes an error, if all of it began before a time."""
+        keys = self._stuck()
+        if keys and all(self._pending[key].since <= since for key in keys):
+            self._fail(keys, deadlock.sentence(keys))
 
     def leave(self, rank: int, why: str) -> None:
         """A rank takes part no more: what needs it becomes an error for the others."""
@@ -102,10 +118,12 @@ class Negotiation:
         joined = set(self._joined)
         return [r for r in self.sets[set_id] if r not in pending.requests and r not in joined]
 
-    def _check(self, key: _Key) -> None:
+    def _check(self, key: Key) -> None:
         """Answers a pending name if nobody is missing, or if who is missing never comes."""
         set_id, _ = key
-        pending = self._pending[key]
+        pending = self._pending.get(key)
+        if pending is None:
+            return
         missing = self._missing(set_id, pending)
         gone = [rank for rank in missing if rank in self._left]
         if missing and not gone:
@@ -123,6 +141,14 @@ class Negotiation:
             self._ready.append(_error(first, tuple(pending.requests), text))
             return
         self._ready.append(self._agreed(first, pending.requests, members, joined))
+
+    def _stuck(self) -> dict[Key, list[int]]:
+        return deadlock.stuck(self._pending, lambda key: self._missing(key[0], self._pending[key]))
+
+    def _fail(self, keys: Iterable[Key], text: str) -> None:
+        for key in keys:
+            requests = self._pending.pop(key).requests
+            self._ready.append(_error(next(iter(requests.values())), tuple(requests), text))
 
     def _agreed(
         self,
@@ -146,6 +172,8 @@ class Negotiation:
             new_set, ranks = self._add_set(first.ranks), first.ranks
         elif first.kind == rq.REMOVE_SET:
             new_set = first.ranks[0]
+            removed = [key for key in self._pending if key[0] == new_set]
+            self._fail(removed, f"process set {new_set} was removed")
             self.sets.pop(new_set, None)
         return Response(
             kind=first.kind,

@@ -151,11 +151,13 @@ class Pending:
         requests: by global rank, in order of arrival.
         since: when the first arrived, in the coordinator's clock, seconds.
         warned: whether a stall was reported.
+        waiting: ranks that do nothing until it is done.
     """
 
     since: float
     requests: dict[int, Request] = field(default_factory=dict)
     warned: bool = False
+    waiting: set[int] = field(default_factory=set)
 
 
 def to_json(value: Request | Response) -> dict[str, Any]:

@@ -186,6 +186,7 @@ class Runtime:
             HorovodInternalError: the job is over.
         """
         entry = Entry(request, inputs or [], outputs or [], ready=_event_of(inputs), state=state)
+        entry.handle.on_long_wait = lambda: self._link.tell_waiting(request)
         key = (request.set_id, request.name)
         with self._lock:
             if self._over is not None:

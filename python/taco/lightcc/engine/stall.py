@@ -1,4 +1,7 @@
-"""Names that only some ranks have submitted for long: a warning that says who is missing."""
+"""Names that only some ranks have submitted for long: a warning that says who is missing.
+
+Where ranks wait for one another, which no patience helps, an error ends the wait.
+"""
 
 import logging
 
@@ -20,7 +23,7 @@ class StallCheck:
         self._fail_after = fail_after
 
     def check(self, negotiation: Negotiation, now: float) -> str:
-        """Warns of what waits too long.
+        """Warns of what waits too long, and ends what waits in a circle.
 
         Returns:
             Why the job has to end; empty if it has not.
@@ -36,6 +39,8 @@ class StallCheck:
             if self._warn_after and waited > self._warn_after and not pending.warned:
                 pending.warned = True
                 stalled.append(f"{name} [missing ranks: {', '.join(map(str, missing))}]")
+        if self._warn_after:
+            negotiation.end_deadlock(now - self._warn_after)
         if stalled:
             _log.warning(
                 "One or more tensors were submitted to be reduced, gathered or broadcasted by "

@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 
 from taco import _loader
-from taco.lightcc import topology, warmup
+from taco.lightcc import checks, topology, warmup
 from taco.lightcc._settings import settings
 from taco.lightcc.adaptive.places import Groups, Place, levels_of
 from taco.lightcc.hooks import exchange
@@ -59,21 +59,12 @@ class TopKState:
         start_step: int = 2,
         two_level: bool = False,
     ) -> None:
-        if not 0 < ratio <= 1:
-            raise ValueError(f"ratio={ratio}: it must be above 0 and at most 1.")
-        for name, number in (
-            ("warmup_steps", warmup_steps),
-            ("min_bytes", min_bytes),
-            ("start_step", start_step),
-        ):
-            if number < 0:
-                raise ValueError(f"{name}={number}: it must be 0 or more.")
         self.process_group = process_group
-        self.ratio = float(ratio)
+        self.ratio = checks.ratio(ratio)
         self.fp16 = fp16
-        self.warmup_steps = warmup_steps
-        self.min_bytes = min_bytes
-        self.start_step = start_step
+        self.warmup_steps = checks.count("warmup_steps", warmup_steps)
+        self.min_bytes = checks.count("min_bytes", min_bytes)
+        self.start_step = checks.count("start_step", start_step)
         self.two_level = two_level
         self._begin()
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from taco.lightcc._settings import Settings, read
+
 _EXAMPLES = """examples:
   taco run -np 4 train.py --epochs 3             four ranks on this machine
   taco run -np 8 -H host1:4,host2:4 train.py     four on each of two, by ssh
@@ -27,22 +29,19 @@ class _Knob:
     text: Callable[[Any], str] = str
 
 
-def _at_least_0(kind: type[int] | type[float]) -> Callable[[str], Any]:
+def _at_least(least: int, kind: type[int] | type[float]) -> Callable[[str], Any]:
+    noun = "a whole number" if kind is int else "a number"
+
     def parse(text: str) -> Any:
-        number = kind(text)
-        if number < 0:
-            raise argparse.ArgumentTypeError("must be at least 0")
+        try:
+            number = kind(text)
+        except ValueError:
+            number = kind(-1)
+        if not least <= number < float("inf"):
+            raise argparse.ArgumentTypeError(f"must be {noun} from {least}, not {text!r}")
         return number
 
-    parse.__name__ = kind.__name__
     return parse
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return number
 
 
 def _level(text: str) -> str:
@@ -52,7 +51,7 @@ def _level(text: str) -> str:
     return text.upper()
 
 
-_int, _float = _at_least_0(int), _at_least_0(float)
+_int, _float, _positive = _at_least(0, int), _at_least(0, float), _at_least(1, int)
 
 _KNOBS = (
     _Knob(
@@ -122,7 +121,12 @@ class _SetVariable(argparse.Action):
 
 
 def parser(program: str, environ: Mapping[str, str]) -> argparse.ArgumentParser:
-    """The parser of `taco run`. The options that set variables are gathered in `variables`."""
+    """The parser of `taco run`. The options that set variables are gathered in `variables`.
+
+    Raises:
+        InvalidSettingError: a variable, which the ranks would get, holds nonsense.
+    """
+    found = read(environ)
     made = argparse.ArgumentParser(
         prog=program,
         usage=f"{program} -np N [options] command ...",
@@ -142,7 +146,7 @@ def parser(program: str, environ: Mapping[str, str]) -> argparse.ArgumentParser:
         *("--start-timeout", "-start-timeout"),
         type=_float,
         metavar="S",
-        default=float(environ.get("HOROVOD_START_TIMEOUT") or 120),
+        default=found.start_timeout,
         help="seconds for all ranks to be started (default: 120)",
     )
     add(
@@ -153,7 +157,7 @@ def parser(program: str, environ: Mapping[str, str]) -> argparse.ArgumentParser:
     add("--disable-cache", action="store_true", help=argparse.SUPPRESS)
     _add_hosts(made)
     _add_output(made)
-    _add_elastic(made, environ)
+    _add_elastic(made, found)
     group = made.add_argument_group("options that set a variable of the ranks")
     for knob in _KNOBS:
         names = [knob.flag, *(["--timeline"] if knob.env == "HOROVOD_TIMELINE" else [])]
@@ -210,7 +214,7 @@ def _add_output(made: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_elastic(made: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
+def _add_elastic(made: argparse.ArgumentParser, found: Settings) -> None:
     add = made.add_argument_group("elastic jobs").add_argument
     add(
         "--min-np", "--min-num-proc", dest="min_np", type=_positive, metavar="N", help="least ranks"
@@ -232,7 +236,7 @@ def _add_elastic(made: argparse.ArgumentParser, environ: Mapping[str, str]) -> N
     add(
         "--elastic-timeout",
         type=_float,
-        default=float(environ.get("HOROVOD_ELASTIC_TIMEOUT") or 600),
+        default=found.elastic_timeout,
         metavar="S",
         help="seconds to wait for enough slots (default: 600)",
     )

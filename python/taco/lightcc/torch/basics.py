@@ -47,7 +47,8 @@ def init(
 
     Raises:
         ValueError: a process set names ranks that do not exist, appears twice, or is another one on
-            another rank.
+            another rank; or a variable holds what it does not take, or names a file that rank 0
+            cannot write.
         HorovodInternalError: the other ranks cannot be reached.
     """
     global _static_sets
@@ -55,6 +56,8 @@ def init(
         return
     settings = _settings.refresh()
     place = places.detect(os.environ)
+    if place.rank == 0:
+        settings.check_files()
     if comm is not None and list(comm) != list(range(place.size)):
         raise NotImplementedError(
             "init(comm=...) takes all ranks of the job or nothing. For some of the ranks use "

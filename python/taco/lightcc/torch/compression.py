@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from taco.lightcc import warmup
+from taco.lightcc import checks, warmup
 from taco.lightcc.adaptive.mode import Mode
 from taco.lightcc.adaptive.wish import Wish
 
@@ -74,13 +74,9 @@ class TopKCompression(Compressor):
         warmup_steps: int = warmup.STEPS,
         momentum_correction: bool = False,
     ) -> None:
-        if not 0 < ratio <= 1:
-            raise ValueError(f"ratio={ratio}: it must be above 0 and at most 1.")
-        if warmup_steps < 0:
-            raise ValueError(f"warmup_steps={warmup_steps}: it must be 0 or more.")
-        self.ratio = float(ratio)
+        self.ratio = checks.ratio(ratio)
         self.fp16 = fp16
-        self.warmup_steps = warmup_steps
+        self.warmup_steps = checks.count("warmup_steps", warmup_steps)
         self.momentum_correction = momentum_correction
         self._original_horovod: Any = None
 
