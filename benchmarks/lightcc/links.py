@@ -57,7 +57,7 @@ class Links:
             for the links' own.
 
     Attributes:
-        delay_us: the round trip as measured while nothing else was sent; 0 if that was not asked for.
+        delay_us: the round trip as measured while nothing else was sent; 0 if none was asked for.
     """
 
     def __init__(self, machines: int, mbits: int | None = 1000, rtt_us: int = 200) -> None:
