@@ -335,9 +335,21 @@ assert not len(machine._joined), "dense and flat needs nobody's memory"
     )
 
 
-def test_a_report_that_cannot_be_written_harms_nothing(ranks) -> None:
-    done = ranks(1, "hvd.shutdown()", TACO_REPORT="/nowhere/at/all.json")
-    assert "TACO_REPORT" in done.stderr + done.stdout
+def test_a_report_that_cannot_be_written_is_refused_at_the_start(ranks) -> None:
+    done = ranks(1, "hvd.init()", expect=1, TACO_REPORT="/nowhere/at/all.json")
+    assert "TACO_REPORT='/nowhere/at/all.json'" in done.stderr
+
+
+def test_a_report_that_cannot_be_written_in_the_end_harms_nothing(ranks, tmp_path) -> None:
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    program = f"""
+    import os
+    os.rmdir({str(folder)!r})
+    hvd.shutdown()
+    """
+    done = ranks(1, program, TACO_REPORT=str(folder / "all.json"))
+    assert "TACO_REPORT=" in done.stderr and "cannot be written" in done.stderr
 
 
 def test_buckets_are_cut_anew_when_rank_0_wants_it(ranks) -> None:
