@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
-#include <mutex>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -22,14 +21,14 @@ namespace {
 
 constexpr int kMaxComms = 65536;
 
-std::mutex log_mutex;
-ncclDebugLogger_t ncclLog = nullptr;
+std::atomic<ncclDebugLogger_t> ncclLog{nullptr};
 std::atomic<ncclProfilerCallback_t> profiler{nullptr};
 
 void WriteLog(LogLevel level, const char* text) {
-  if (ncclLog == nullptr) return;
+  const ncclDebugLogger_t log = ncclLog.load();
+  if (log == nullptr) return;
   const bool warn = level == LogLevel::kWarn;
-  ncclLog(warn ? NCCL_LOG_WARN : NCCL_LOG_INFO, NCCL_INIT | NCCL_NET, "HARP", 0, "%s", text);
+  log(warn ? NCCL_LOG_WARN : NCCL_LOG_INFO, NCCL_INIT | NCCL_NET, "HARP", 0, "%s", text);
 }
 
 ncclResult_t Error(ncclResult_t result, const std::string& text) {
@@ -52,10 +51,7 @@ ncclResult_t NoDevice(int dev) {
 // init, of each version.
 
 ncclResult_t Begin(ncclDebugLogger_t log) {
-  {
-    const std::lock_guard<std::mutex> lock(log_mutex);
-    if (log != nullptr) ncclLog = log;
-  }
+  if (log != nullptr) ncclLog.store(log);
   // No device is no error: NCCL turns to its own transport.
   Net::Get().Init(WriteLog);
   return ncclSuccess;

@@ -40,16 +40,7 @@ void Engines::Resize(int count) {
   for (int i = 0; i < count; ++i) engines_.push_back(std::make_unique<Engine>());
 }
 
-void Engines::ForgetOthers() {
-  for (std::unique_ptr<Engine>& engine : engines_) {
-    if (engine->process == 0 || engine->process == getpid()) continue;
-    engine.release();  // its thread and its mutex are the parent's
-    engine = std::make_unique<Engine>();
-  }
-}
-
 void Engines::Add(Connection* connection) {
-  ForgetOthers();
   const auto fewest =
       std::min_element(engines_.begin(), engines_.end(), [](const auto& one, const auto& other) {
         return one->count.load(std::memory_order_relaxed) <
@@ -64,7 +55,6 @@ void Engines::Add(Connection* connection) {
 }
 
 void Engines::Remove(Connection* connection) {
-  ForgetOthers();
   for (const auto& engine : engines_) {
     const Ahead lock(&engine->mutex, &engine->wanted);
     auto& all = engine->connections;
@@ -74,7 +64,6 @@ void Engines::Remove(Connection* connection) {
 }
 
 void Engines::Stop() {
-  ForgetOthers();
   for (const auto& engine : engines_) {
     if (!engine->thread.joinable()) continue;
     {
@@ -88,7 +77,6 @@ void Engines::Stop() {
 
 void Engines::Begin(Engine* engine, size_t number) {
   if (engine->thread.joinable()) return;
-  engine->process = getpid();
   engine->stop = false;
   engine->thread = StartQuietly("harp-engine", [engine] { Run(engine); });
   Pin(&engine->thread, number);

@@ -46,11 +46,8 @@ class Engines {
     std::atomic<int> wanted{0};    // who waits for the mutex
     bool stop = false;
     std::thread thread;
-    int process = 0;  // that began the thread
   };
 
-  // A forked child has neither the threads nor mutexes that it can trust: it begins anew.
-  void ForgetOthers();
   static void Run(Engine* engine);
   static void Begin(Engine* engine, size_t number);
   static void Pin(std::thread* thread, size_t number);

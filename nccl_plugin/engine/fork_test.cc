@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <cstdlib>
 #include <functional>
+#include <thread>
 #include <vector>
 
 #include "nccl_plugin/engine/net.h"
@@ -189,6 +191,39 @@ TEST(ForkTwice, AChildMayFork) {
   ASSERT_EQ(waitpid(child, &status, 0), child);
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
   Net::Get().Finalize();
+}
+
+// Another thread is within Init, Finalize or a connection at the time of the fork.
+TEST_P(Fork, WhateverOtherThreadsOfTheParentAreAt) {
+  setenv("HARP_IFACE", "=lo", 1);
+  setenv("HARP_ENGINES", GetParam(), 1);
+  std::atomic<bool> stop{false};
+  std::atomic<int> turns{0};
+  std::thread other([&] {
+    for (; !stop; ++turns) {
+      Net::Get().Init(nullptr);
+      Pair pair;
+      EXPECT_TRUE(Connect(&pair));
+      Close(pair);
+      Net::Get().Finalize();
+    }
+  });
+  for (int turn = 0; turn < 40 && !HasFailure(); ++turn) {
+    usleep(turn * 37 % 1000);
+    const pid_t child = fork();
+    if (child == 0) {
+      alarm(30);
+      Pair pair;
+      const bool well = Net::Get().Init(nullptr) == 1 && Connect(&pair) && Transfer(pair, 9);
+      _exit(well ? 0 : 1);
+    }
+    int status = 0;
+    EXPECT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  }
+  stop = true;
+  other.join();
+  EXPECT_GT(turns, 0);
 }
 
 INSTANTIATE_TEST_SUITE_P(Engines, Fork, testing::Values("0", "2"));

@@ -1,7 +1,5 @@
 #include "nccl_plugin/engine/helper.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <chrono>
 #include <utility>
@@ -23,89 +21,68 @@ constexpr int64_t kListenerPause = 2'000'000;
 
 }  // namespace
 
-Helper::~Helper() {
-  Stop(0);
-  delete &own();
-}
+Helper::~Helper() { Stop(0); }
 
-Helper::Own& Helper::own() {
-  Own* mine = own_.load(std::memory_order_acquire);
-  while (mine == nullptr || mine->process != getpid()) {
-    auto made = std::make_unique<Own>(getpid());
-    // The parent's is not destroyed: its mutex may be locked, and its connections are the parent's.
-    if (own_.compare_exchange_weak(mine, made.get())) mine = made.release();
+void Helper::Begin() {
+  if (!thread_.joinable()) {
+    stop_ = false;
+    thread_ = StartQuietly("harp-helper", [this] { Run(); });
   }
-  return *mine;
-}
-
-void Helper::Own::Begin() {
-  if (!thread.joinable()) {
-    stop = false;
-    thread = StartQuietly("harp-helper", [this] { Run(); });
-  }
-  wake.notify_one();
+  wake_.notify_one();
 }
 
 void Helper::Add(Connection* connection) {
-  Own& mine = own();
-  const std::lock_guard<std::mutex> lock(mine.mutex);
-  mine.connections[connection] = Look();
-  mine.Begin();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  connections_[connection] = Look();
+  Begin();
 }
 
 void Helper::Add(Listener* listener) {
-  Own& mine = own();
-  const std::lock_guard<std::mutex> lock(mine.mutex);
-  mine.listeners[listener] = 0;
-  mine.Begin();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  listeners_[listener] = 0;
+  Begin();
 }
 
 void Helper::Remove(Connection* connection) {
-  Own& mine = own();
-  const std::lock_guard<std::mutex> lock(mine.mutex);
-  mine.connections.erase(connection);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  connections_.erase(connection);
 }
 
 void Helper::Remove(Listener* listener) {
-  Own& mine = own();
-  const std::lock_guard<std::mutex> lock(mine.mutex);
-  mine.listeners.erase(listener);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  listeners_.erase(listener);
 }
 
 void Helper::TakeBack(const void* bytes, uint64_t size) {
-  Own& mine = own();
-  const std::lock_guard<std::mutex> lock(mine.mutex);
-  for (const auto& [connection, look] : mine.connections) connection->TakeBack(bytes, size);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (const auto& [connection, look] : connections_) connection->TakeBack(bytes, size);
   // Those that linger have filled all their buffers.
 }
 
 void Helper::Linger(std::unique_ptr<Connection> connection) {
-  Own& mine = own();
-  const std::lock_guard<std::mutex> lock(mine.mutex);
-  mine.lingering.emplace(std::move(connection), Look());
-  mine.Begin();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  lingering_.emplace(std::move(connection), Look());
+  Begin();
 }
 
 void Helper::Report(std::unique_ptr<Statistics> statistics) {
-  Own& mine = own();
-  const std::lock_guard<std::mutex> lock(mine.mutex);
-  mine.statistics = std::move(statistics);
+  const std::lock_guard<std::mutex> lock(mutex_);
+  statistics_ = std::move(statistics);
 }
 
 void Helper::Stop(int64_t wait_ns) {
-  Own& mine = own();
-  std::unique_lock<std::mutex> lock(mine.mutex);
+  std::unique_lock<std::mutex> lock(mutex_);
   const auto end = std::chrono::steady_clock::now() + std::chrono::nanoseconds(wait_ns);
-  while (!mine.lingering.empty() && std::chrono::steady_clock::now() < end) {
+  while (!lingering_.empty() && std::chrono::steady_clock::now() < end) {
     lock.unlock();
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
     lock.lock();
   }
-  mine.lingering.clear();
-  mine.stop = true;
-  mine.wake.notify_one();
+  lingering_.clear();
+  stop_ = true;
+  wake_.notify_one();
   lock.unlock();
-  if (mine.thread.joinable()) mine.thread.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 int64_t Helper::LookAt(Connection* connection, Look* look, int64_t now) {
@@ -125,22 +102,22 @@ int64_t Helper::LookAt(Connection* connection, Look* look, int64_t now) {
   return look->next;
 }
 
-void Helper::Own::WriteStatistics(int64_t now) {
-  const bool due = statistics->Due(now);
-  for (auto& [connection, look] : connections) {
+void Helper::WriteStatistics(int64_t now) {
+  const bool due = statistics_->Due(now);
+  for (auto& [connection, look] : connections_) {
     // What one that is busy has left behind since it was asked.
     const std::string fields = due ? connection->Describe() : connection->Described();
-    if (!fields.empty()) statistics->Write(fields);
+    if (!fields.empty()) statistics_->Write(fields);
   }
 }
 
-int64_t Helper::Own::LookAtAll(int64_t now) {
-  if (statistics != nullptr) WriteStatistics(now);
+int64_t Helper::LookAtAll(int64_t now) {
+  if (statistics_ != nullptr) WriteStatistics(now);
   int64_t next = now + kLastPause;
-  for (auto& [connection, look] : connections) {
+  for (auto& [connection, look] : connections_) {
     next = std::min(next, LookAt(connection, &look, now));
   }
-  for (auto& [listener, at] : listeners) {
+  for (auto& [listener, at] : listeners_) {
     if (now >= at) {
       listener->Move(now);
       listener->MoveWaiting(now);
@@ -148,22 +125,22 @@ int64_t Helper::Own::LookAtAll(int64_t now) {
     }
     next = std::min(next, at);
   }
-  for (auto each = lingering.begin(); each != lingering.end();) {
+  for (auto each = lingering_.begin(); each != lingering_.end();) {
     next = std::min(next, LookAt(each->first.get(), &each->second, now));
-    each = each->first->Lingers(now) ? std::next(each) : lingering.erase(each);
+    each = each->first->Lingers(now) ? std::next(each) : lingering_.erase(each);
   }
-  if (statistics != nullptr) next = std::min(next, statistics->next());
+  if (statistics_ != nullptr) next = std::min(next, statistics_->next());
   return next;
 }
 
-void Helper::Own::Run() {
-  std::unique_lock<std::mutex> lock(mutex);
-  while (!stop) {
+void Helper::Run() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  while (!stop_) {
     const int64_t now = Now();
     const int64_t next = LookAtAll(now);
-    const bool nothing = connections.empty() && listeners.empty() && lingering.empty();
+    const bool nothing = connections_.empty() && listeners_.empty() && lingering_.empty();
     const int64_t pause = nothing ? 1'000'000'000 : std::max(next - now, kFirstPause);
-    wake.wait_for(lock, std::chrono::nanoseconds(pause));
+    wake_.wait_for(lock, std::chrono::nanoseconds(pause));
   }
 }
 

@@ -3,13 +3,9 @@
 // It looks at a connection a millisecond after it was moved last, then after 2, 4 and up to 32, and
 // takes no part while somebody moves it; where that was so for 50 looks, it looks each 8 ms.
 // Connections come and go under a mutex that no data path takes.
-//
-// A forked child has the parent's connections, and not its thread; its mutex and its condition may
-// be as that thread held them. So the child leaves all that as it is, and begins anew.
 #ifndef NCCL_PLUGIN_ENGINE_HELPER_H_
 #define NCCL_PLUGIN_ENGINE_HELPER_H_
 
-#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <map>
@@ -58,30 +54,20 @@ class Helper {
     int steady = 0;  // looks in a row at which somebody else was at it
   };
 
-  // What one process has. A thread works on it while it is there.
-  struct Own {
-    explicit Own(int process) : process(process) {}
-
-    void Begin();
-    void Run();
-    int64_t LookAtAll(int64_t now);
-    void WriteStatistics(int64_t now);
-
-    const int process;
-    std::mutex mutex;
-    std::condition_variable wake;
-    std::map<Connection*, Look> connections;
-    std::map<Listener*, int64_t> listeners;  // and when to look next
-    std::map<std::unique_ptr<Connection>, Look> lingering;
-    std::unique_ptr<Statistics> statistics;
-    std::thread thread;
-    bool stop = false;
-  };
-
+  void Begin();
+  void Run();
+  int64_t LookAtAll(int64_t now);
+  void WriteStatistics(int64_t now);
   static int64_t LookAt(Connection* connection, Look* look, int64_t now);
-  Own& own();  // this process's
 
-  std::atomic<Own*> own_{nullptr};
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::map<Connection*, Look> connections_;
+  std::map<Listener*, int64_t> listeners_;  // and when to look next
+  std::map<std::unique_ptr<Connection>, Look> lingering_;
+  std::unique_ptr<Statistics> statistics_;
+  std::thread thread_;
+  bool stop_ = false;
 };
 
 }  // namespace harp

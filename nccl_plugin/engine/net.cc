@@ -12,6 +12,7 @@
 #include "nccl_plugin/engine/statistics.h"
 #include "nccl_plugin/io/aead.h"
 #include "nccl_plugin/io/clock.h"
+#include "nccl_plugin/io/per_process.h"
 
 namespace taco {
 namespace harp {
@@ -39,14 +40,13 @@ uint64_t CreditOf(const Interface& interface, const Settings& settings) {
 }  // namespace
 
 Net& Net::Get() {
-  static Net* net = new Net;  // threads may outlive static destructors
-  return *net;
+  static PerProcess<Net> nets;
+  return nets.Get([] { return std::unique_ptr<Net>(new Net); });
 }
 
 int Net::Init(Log log) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (log != nullptr) log_ = log;
-  ForgetParents();
   if (users_++ != 0) return devices();
   settings_ = ReadSettings(Environment);
   for (const std::string& problem : settings_.problems) Warn(problem);
@@ -101,17 +101,6 @@ int Net::Init(Log log) {
   Info(std::string("HARP over ") + KindInWords(interfaces_[0].io) + " on " + names + "; " +
        settings_.ToText());
   return devices();
-}
-
-void Net::ForgetParents() {
-  const int process = getpid();
-  if (process_ != 0 && process_ != process) {
-    users_ = 0;
-    // What is destroyed would be closed for the parent, too.
-    new std::vector<std::unique_ptr<PacketIo>>(std::move(kept_));
-    kept_.clear();
-  }
-  process_ = process;
 }
 
 void Net::Finalize() {

@@ -51,8 +51,9 @@ class Net {
  public:
   using Log = void (*)(LogLevel level, const char* text);
 
-  // The process's own. It is never destroyed.
+  // The process's own, which a forked child has anew. It is never destroyed.
   static Net& Get();
+  ~Net() = default;
 
   // Finds the interfaces, at first. Returns how many there are.
   //
@@ -95,7 +96,6 @@ class Net {
  private:
   Net() = default;
 
-  void ForgetParents();
   // Leaves the interface out (false) if packets cannot go over it; where its kind of I/O is not to
   // be had, it becomes udp.
   bool Try(Interface* interface);
@@ -111,7 +111,6 @@ class Net {
   std::mutex mutex_;
   Log log_ = nullptr;
   int users_ = 0;
-  int process_ = 0;  // of these; a forked child begins anew
   Settings settings_;
   Faults faults_;
   std::atomic<uint64_t> opened_{0};

@@ -41,8 +41,11 @@ std::unique_ptr<PacketIo> OpenIo(const std::vector<const Interface*>& interfaces
   for (const Interface* each : interfaces) {
     const UdpOptions options = OptionsOf(*each, paths, settings);
     if (each->io == "dpdk") {
-      parts.push_back(
-          OpenDpdk(*each->dpdk, options.paths, static_cast<uint16_t>(settings.dpdk_mtu), error));
+      DpdkOptions dpdk;
+      dpdk.paths = options.paths;
+      dpdk.mtu = static_cast<uint16_t>(settings.dpdk_mtu);
+      dpdk.queues = static_cast<uint16_t>(std::max(settings.engines, 1));
+      parts.push_back(OpenDpdk(*each->dpdk, dpdk, error));
     } else {
       parts.push_back(each->io == "afxdp" ? OpenAfxdp(options, settings.helper, error)
                                           : OpenUdp(options, error));

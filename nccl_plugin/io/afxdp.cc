@@ -26,7 +26,7 @@ namespace taco {
 namespace harp {
 namespace {
 
-// All queues of an interface. A handle is a queue and a place in its memory.
+// All queues of an interface. A handle is a place in the memory of its queue.
 class Afxdp final : public FrameDevice {
  public:
   // `helper`: the path of harp-helper's socket, for want of privileges.
@@ -37,13 +37,16 @@ class Afxdp final : public FrameDevice {
   }
 
   const Facts& facts() const override { return facts_; }
-  size_t Receive(Frame* frames, size_t most, PacketIo::Stats* stats) override;
-  void GiveBack(const uint64_t* handles, size_t count) override;
-  // By one queue: the kernel may put packets of several in another order.
-  size_t Send(const Pieces* frames, size_t count, PacketIo::Stats* stats) override {
-    return sockets_[0]->Send(frames, count, stats);
+  size_t Receive(size_t queue, Frame* frames, size_t most, PacketIo::Stats* stats) override {
+    return sockets_[queue]->Receive(frames, most, stats);
   }
-  Way Find(const Endpoint& to, int64_t now, Mac* mac) override {
+  void GiveBack(size_t queue, const uint64_t* handles, size_t count) override {
+    sockets_[queue]->GiveBack(handles, count);
+  }
+  size_t Send(size_t queue, const Pieces* frames, size_t count, PacketIo::Stats* stats) override {
+    return sockets_[queue]->Send(frames, count, stats);
+  }
+  Way Find(const Endpoint& to, int64_t now, Mac* mac, size_t) override {
     return neighbours_.Find(to, now, mac);
   }
   bool Claim(uint16_t port, int socket, std::string* error) override {
@@ -59,8 +62,6 @@ class Afxdp final : public FrameDevice {
   int descriptor() const override { return epoll_; }
 
  private:
-  static constexpr size_t kBurst = 64;
-
   explicit Afxdp(int interface) : neighbours_(interface) {}
   bool OpenQueues(int interface, const std::string& name, std::string* error);
   bool OpenByHelper(const std::string& helper, int interface, const std::string& name,
@@ -72,7 +73,6 @@ class Afxdp final : public FrameDevice {
   std::unique_ptr<XdpProgram> program_;  // its tables hold the sockets
   std::unique_ptr<XdpHelper> helper_;    // in its place: who has them
   std::vector<std::unique_ptr<XdpSocket>> sockets_;
-  size_t next_ = 0;  // to look at
   int epoll_ = -1;
 };
 
@@ -97,7 +97,7 @@ bool Afxdp::OpenQueues(int interface, const std::string& name, std::string* erro
     std::unique_ptr<XdpSocket> socket = XdpSocket::Open(each, error);
     if (socket == nullptr) return false;
     if (!program_->SetSocket(each.queue, socket->descriptor(), error)) return false;
-    facts_.frames += each.receive_frames;
+    facts_.frames = each.receive_frames;
     sockets_.push_back(std::move(socket));
   }
   return true;
@@ -114,7 +114,7 @@ bool Afxdp::OpenByHelper(const std::string& helper, int interface, const std::st
     return false;
   }
   sockets_ = helper_->TakeSockets();
-  facts_.frames = helper_->receive_frames();
+  facts_.frames = helper_->receive_frames() / sockets_.size();
   facts_.notes += "AF_XDP was opened by harp-helper. ";
   return true;
 }
@@ -154,34 +154,9 @@ std::unique_ptr<Afxdp> Afxdp::Open(const Endpoint& address, const std::string& n
                    ", as the driver has no zero-copy. ";
   }
   facts.kernel_copies_received = zero_copy ? 0 : 1;
+  facts.receive_queues = made->sockets_.size();
+  facts.send_queues = std::min<size_t>(CountXdpSendQueues(name), made->sockets_.size());
   return made;
-}
-
-size_t Afxdp::Receive(Frame* frames, size_t most, PacketIo::Stats* stats) {
-  size_t count = 0;
-  for (size_t turn = 0; turn < sockets_.size() && count < most; ++turn) {
-    const size_t queue = next_++ % sockets_.size();
-    const size_t found = sockets_[queue]->Receive(frames + count, most - count, stats);
-    for (size_t index = count; index < count + found; ++index) {
-      frames[index].handle |= uint64_t{queue} << 32;
-    }
-    count += found;
-  }
-  return count;
-}
-
-void Afxdp::GiveBack(const uint64_t* handles, size_t count) {
-  uint64_t places[kBurst];
-  size_t begin = 0;
-  while (begin < count) {  // a run of one queue
-    const uint64_t queue = handles[begin] >> 32;
-    size_t size = 0;
-    for (; size < kBurst && begin + size < count && handles[begin + size] >> 32 == queue; ++size) {
-      places[size] = handles[begin + size] & UINT32_MAX;
-    }
-    sockets_[queue]->GiveBack(places, size);
-    begin += size;
-  }
 }
 
 }  // namespace

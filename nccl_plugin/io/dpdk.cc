@@ -14,6 +14,7 @@
 #include "nccl_plugin/io/dpdk_library.h"
 #include "nccl_plugin/io/heard.h"
 #include "nccl_plugin/io/nd.h"
+#include "nccl_plugin/io/per_process.h"
 #include "nccl_plugin/io/port.h"
 #include "nccl_plugin/io/port_io.h"
 
@@ -55,6 +56,7 @@ class Dpdk final : public FrameDevice {
     std::copy(std::begin(facts.mac), std::end(facts.mac), facts_.mac.begin());
     facts_.max_ip = facts.mtu;
     facts_.frames = facts.frames;
+    facts_.receive_queues = facts_.send_queues = facts.queues;
     facts_.user_copies_received = facts.received.user;
     facts_.kernel_copies_received = facts.received.kernel;
     copies_sent_ = facts.sent;
@@ -65,17 +67,17 @@ class Dpdk final : public FrameDevice {
   }
 
   const Facts& facts() const override { return facts_; }
-  size_t Receive(Frame* frames, size_t most, PacketIo::Stats*) override {
-    return library_->receive(port_, frames, most);
+  size_t Receive(size_t queue, Frame* frames, size_t most, PacketIo::Stats*) override {
+    return library_->receive(port_, queue, frames, most);
   }
-  void GiveBack(const uint64_t* handles, size_t count) override {
+  void GiveBack(size_t, const uint64_t* handles, size_t count) override {
     library_->give_back(port_, handles, count);
   }
-  uint8_t* Borrow(size_t size, uint64_t* handle) override {
-    return library_->borrow(port_, size, handle);
+  uint8_t* Borrow(size_t queue, size_t size, uint64_t* handle) override {
+    return library_->borrow(port_, queue, size, handle);
   }
-  size_t Send(const Pieces* frames, size_t count, PacketIo::Stats* stats) override {
-    const size_t sent = library_->send(port_, frames, count, &stats->user_copied_bytes);
+  size_t Send(size_t queue, const Pieces* frames, size_t count, PacketIo::Stats* stats) override {
+    const size_t sent = library_->send(port_, queue, frames, count, &stats->user_copied_bytes);
     uint64_t bytes = 0;
     for (size_t index = 0; index < sent; ++index) bytes += frames[index].packet_bytes();
     stats->user_copied_bytes += copies_sent_.user * bytes;
@@ -86,17 +88,17 @@ class Dpdk final : public FrameDevice {
     return library_->add_memory(port_, bytes, size);
   }
   bool RemoveMemory(void* memory) override { return library_->remove_memory(port_, memory); }
-  Way Find(const Endpoint& to, int64_t now, Mac* mac) override;
-  void OnOther(const Frame& frame, bool may_send) override;
+  Way Find(const Endpoint& to, int64_t now, Mac* mac, size_t queue) override;
+  void OnOther(const Frame& frame, size_t queue) override;
   bool Claim(uint16_t, int, std::string*) override { return true; }  // all frames come here
   void Drop(uint16_t) override {}
   int descriptor() const override { return event_; }
 
  private:
   // Asks for an address, or answers to one: by ARP or by neighbour discovery.
-  void Say(bool answer, const Mac& to_mac, const Address& to);
-  void OnArp(const Frame& frame, bool may_send);
-  void OnNd(const Frame& frame, bool may_send);
+  void Say(bool answer, const Mac& to_mac, const Address& to, size_t queue);
+  void OnArp(const Frame& frame, size_t queue);
+  void OnNd(const Frame& frame, size_t queue);
 
   const DpdkLibrary* const library_;
   void* const port_;
@@ -108,13 +110,13 @@ class Dpdk final : public FrameDevice {
   Facts facts_;
   DpdkCopies copies_sent_ = {};
   HeardTable heard_;
-  // Of who sends.
   Address asked_ = {};
   int64_t asked_at_ = 0;
   int64_t asked_again_ = 0;
 };
 
-void Dpdk::Say(bool answer, const Mac& to_mac, const Address& to) {
+void Dpdk::Say(bool answer, const Mac& to_mac, const Address& to, size_t queue) {
+  if (queue == kNoQueue) return;
   constexpr size_t kLeast = 60;  // that Ethernet carries
   uint8_t frame[std::max(kLeast, kNdFrameBytes)] = {};
   Pieces pieces;
@@ -127,10 +129,10 @@ void Dpdk::Say(bool answer, const Mac& to_mac, const Address& to) {
     pieces.header_bytes = kNdFrameBytes;
   }
   uint64_t copied = 0;  // it is no packet
-  library_->send(port_, &pieces, 1, &copied);
+  library_->send(port_, queue, &pieces, 1, &copied);
 }
 
-FrameDevice::Way Dpdk::Find(const Endpoint& to, int64_t now, Mac* mac) {
+FrameDevice::Way Dpdk::Find(const Endpoint& to, int64_t now, Mac* mac, size_t queue) {
   Address hop = to.address;
   if (hop == mine_) return Way::kLocal;
   if (!SameNetwork(hop, mine_, prefix_)) {
@@ -147,25 +149,25 @@ FrameDevice::Way Dpdk::Find(const Endpoint& to, int64_t now, Mac* mac) {
       asked_ = hop;
       asked_at_ = now;
     }
-    Say(false, Mac(), hop);
+    Say(false, Mac(), hop, queue);
   }
   return known ? Way::kFrames : Way::kUnknown;
 }
 
-void Dpdk::OnOther(const Frame& frame, bool may_send) {
-  family_ == Family::kIpv4 ? OnArp(frame, may_send) : OnNd(frame, may_send);
+void Dpdk::OnOther(const Frame& frame, size_t queue) {
+  family_ == Family::kIpv4 ? OnArp(frame, queue) : OnNd(frame, queue);
 }
 
-void Dpdk::OnArp(const Frame& frame, bool may_send) {
+void Dpdk::OnArp(const Frame& frame, size_t queue) {
   ArpPacket arp;
   if (!ParseArp(frame.bytes, frame.size, &arp)) return;
   const Address from = AddressOf(arp.from);
   if (AddressOf(arp.to) != mine_ || from == mine_ || !SameNetwork(from, mine_, prefix_)) return;
   heard_.Learn(from, arp.from_mac);
-  if (!arp.reply && may_send) Say(true, arp.from_mac, from);
+  if (!arp.reply) Say(true, arp.from_mac, from, queue);
 }
 
-void Dpdk::OnNd(const Frame& frame, bool may_send) {
+void Dpdk::OnNd(const Frame& frame, size_t queue) {
   NdPacket nd;
   if (!ParseNd(frame.bytes, frame.size, &nd) || nd.from == mine_) return;
   if (nd.answer) {
@@ -175,19 +177,19 @@ void Dpdk::OnNd(const Frame& frame, bool may_send) {
   }
   if (nd.target != mine_) return;
   if (nd.from == Ipv6()) {  // it wants to have this address: all are told whose it is
-    if (may_send) Say(true, GroupMac(kAllNodes), kAllNodes);
+    Say(true, GroupMac(kAllNodes), kAllNodes, queue);
     return;
   }
   // One of the link's own addresses (fe80::) may ask, too, and is answered alone.
   if (SameNetwork(nd.from, mine_, prefix_)) heard_.Learn(nd.from, nd.from_mac);
-  if (may_send) Say(true, nd.from_mac, nd.from);
+  Say(true, nd.from_mac, nd.from, queue);
 }
 
 // The library beside the plugin, or where the system finds it. Null and a reason.
 const DpdkLibrary* LoadLibrary(std::string* error) {
-  static std::mutex mutex;
+  static PerProcess<std::mutex> mutex;
   static const DpdkLibrary* library = nullptr;
-  const std::lock_guard<std::mutex> lock(mutex);
+  const std::lock_guard<std::mutex> lock(mutex.Get());
   if (library != nullptr) return library;
   Dl_info here = {};
   std::string path = kLibraryName;
@@ -312,7 +314,7 @@ std::vector<DpdkPlace> FindDpdkPlaces(const std::string& arguments,
   return places;
 }
 
-std::unique_ptr<PacketIo> OpenDpdk(const DpdkPlace& place, uint16_t paths, uint16_t mtu,
+std::unique_ptr<PacketIo> OpenDpdk(const DpdkPlace& place, const DpdkOptions& options,
                                    std::string* error) {
   const DpdkLibrary* const library = LoadLibrary(error);
   if (library == nullptr) return nullptr;
@@ -321,7 +323,9 @@ std::unique_ptr<PacketIo> OpenDpdk(const DpdkPlace& place, uint16_t paths, uint1
     DpdkFacts facts = {};
     char why[1024] = {};
     void* const port =
-        event < 0 ? nullptr : library->open(place.index, mtu, &facts, why, sizeof(why));
+        event < 0 ? nullptr
+                  : library->open(place.index, options.mtu, options.queues, &facts, why,
+                                  sizeof(why));
     if (port == nullptr) {
       *error = event < 0 ? "cannot open an eventfd; raise `ulimit -n`" : why;
       if (event >= 0) close(event);
@@ -338,9 +342,9 @@ std::unique_ptr<PacketIo> OpenDpdk(const DpdkPlace& place, uint16_t paths, uint1
   };
   std::shared_ptr<Port> port = SharedPort("dpdk " + place.name, make);
   if (port == nullptr) return nullptr;
-  PortIoOptions options;
-  options.paths = paths;
-  return OpenPortIo(std::move(port), std::move(options), error);
+  PortIoOptions port_options;
+  port_options.paths = options.paths;
+  return OpenPortIo(std::move(port), std::move(port_options), error);
 }
 
 }  // namespace harp

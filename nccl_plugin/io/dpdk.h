@@ -43,8 +43,15 @@ std::vector<DpdkPlace> FindDpdkPlaces(const std::string& arguments,
                                       const std::vector<DpdkAddress>& addresses,
                                       std::string* error);
 
-// `mtu`: 0 for the port's own. Null: `error` names the cause and the remedy.
-std::unique_ptr<PacketIo> OpenDpdk(const DpdkPlace& place, uint16_t paths, uint16_t mtu,
+struct DpdkOptions {
+  uint16_t paths = 1;
+  uint16_t mtu = 0;     // 0: the port's own
+  uint16_t queues = 1;  // each way, if the driver has so many: for threads that do not wait
+};
+
+// Null: `error` names the cause and the remedy. Who is the first to open a port says its MTU and its
+// queues.
+std::unique_ptr<PacketIo> OpenDpdk(const DpdkPlace& place, const DpdkOptions& options,
                                    std::string* error);
 
 }  // namespace harp

@@ -1,6 +1,7 @@
 // libharp-dpdk.so. Mbufs come from pools that are stacks, so that few of them are in use and stay
 // in the caches. Our threads are none of DPDK's: its caches of pools do not work for them, but
-// bursts amortise the stacks' locks, which nobody else wants, as the Port has one thread at a time.
+// bursts amortise the stacks' locks, which nobody else wants, as each queue has its own, and the Port
+// lets one thread at a time use it.
 #include "nccl_plugin/io/dpdk_library.h"
 
 #ifdef TACO_WITHOUT_DPDK
@@ -34,6 +35,7 @@ extern "C" __attribute__((visibility("default"))) const taco::harp::DpdkLibrary*
 #include <vector>
 
 #include "nccl_plugin/io/dpdk_port.h"
+#include "nccl_plugin/io/per_process.h"
 
 namespace taco {
 namespace harp {
@@ -97,11 +99,11 @@ std::vector<std::string> Complete(const std::string& arguments) {
 }
 
 int Begin(const char* arguments, char* error, size_t error_bytes) {
-  static std::mutex mutex;
+  static PerProcess<std::mutex> mutex;
   static int result = 0;
   static bool begun = false;
   static pid_t process = 0;
-  const std::lock_guard<std::mutex> lock(mutex);
+  const std::lock_guard<std::mutex> lock(mutex.Get());
   if (begun && process != getpid()) {
     Say("DPDK belongs to the process that forked this one; start this one anew (exec)", error,
         error_bytes);
@@ -191,52 +193,90 @@ bool Look(int index, DpdkFacts* facts) {
   return true;
 }
 
-rte_mempool* MakePool(const char* what, uint16_t port, uint32_t count, size_t room) {
-  const std::string name = std::string("harp_") + what + std::to_string(port);
+// `room`: of each mbuf; 0: they have none of their own.
+rte_mempool* MakePool(const char* what, uint16_t port, size_t queue, uint32_t count, size_t room) {
+  const std::string name = std::string("harp_") + what + std::to_string(port) + "_" +
+                           std::to_string(queue);
   const int node = rte_eth_dev_socket_id(port);
-  const auto bytes = static_cast<uint16_t>(room + RTE_PKTMBUF_HEADROOM);
-  rte_mempool* pool =
+  const auto bytes = static_cast<uint16_t>(room == 0 ? 0 : room + RTE_PKTMBUF_HEADROOM);
+  rte_mempool* pool = rte_mempool_lookup(name.c_str());  // of an attempt that failed later
+  if (pool != nullptr) return pool;
+  pool =
       rte_pktmbuf_pool_create_by_ops(name.c_str(), count, 0, 0, bytes, node, "stack");
   if (pool == nullptr) pool = rte_pktmbuf_pool_create(name.c_str(), count, 0, 0, bytes, node);
   return pool;
 }
 
+// How many queues each way a port gets, of `wanted`.
+uint16_t QueuesOf(const DpdkFacts& facts, const rte_eth_dev_info& info, uint16_t wanted) {
+  const auto is = [&](const char* driver) { return std::strcmp(facts.driver, driver) == 0; };
+  const uint16_t most = std::min(info.max_rx_queues, info.max_tx_queues);
+  // The kernel hands packets to all sockets that af_packet was given (qpairs).
+  if (is("net_af_packet")) return std::max<uint16_t>(most, 1);
+  // Both ends of memif and of a ring have to have as many, and the other one does not say.
+  if (is("net_memif") || is("net_ring")) return 1;
+  return std::clamp<uint16_t>(wanted, 1, std::max<uint16_t>(most, 1));
+}
+
+bool SetUpQueue(DpdkPort* port, uint16_t index, uint32_t receiving, uint16_t receive_ring,
+                uint16_t send_ring) {
+  const uint16_t number = port->number;
+  const DpdkQueue& queue = port->queues[index];
+  const int node = rte_eth_dev_socket_id(number);
+  const auto socket = static_cast<unsigned>(node < 0 ? 0 : node);
+  port->facts.frames = receiving - receive_ring - kBurst;
+  return rte_eth_rx_queue_setup(number, index, receive_ring, socket, nullptr, queue.receiving) ==
+             0 &&
+         rte_eth_tx_queue_setup(number, index, send_ring, socket, nullptr) == 0;
+}
+
 // Null, or what failed.
-const char* Configure(DpdkPort* port) {
+const char* Configure(DpdkPort* port, uint16_t wanted_queues) {
   const uint16_t number = port->number;
   DpdkFacts& facts = port->facts;
   rte_eth_dev_info info;
   if (rte_eth_dev_info_get(number, &info) != 0) return "its description";
   port->attaching = AttachingOf(facts, info);
   port->device = info.device;
+  const uint16_t count = QueuesOf(facts, info, wanted_queues);
   rte_eth_conf conf = {};
   conf.rxmode.mtu = facts.mtu;
   conf.txmode.offloads = info.tx_offload_capa & RTE_ETH_TX_OFFLOAD_MULTI_SEGS;
-  if (rte_eth_dev_configure(number, 1, 1, &conf) != 0) {
+  const uint64_t spread = info.flow_type_rss_offloads & (RTE_ETH_RSS_IP | RTE_ETH_RSS_UDP);
+  if (count > 1 && spread != 0) {  // by address and port, so that a path keeps to a queue
+    conf.rxmode.mq_mode = RTE_ETH_MQ_RX_RSS;
+    conf.rx_adv_conf.rss_conf.rss_hf = spread;
+  }
+  if (rte_eth_dev_configure(number, count, count, &conf) != 0) {
     // memif has no MTU of its own, and takes what fits its buffers (bsize).
     if (std::strcmp(facts.driver, "net_memif") != 0) return "its queues";
     conf.rxmode.mtu = 0;
-    if (rte_eth_dev_configure(number, 1, 1, &conf) != 0) return "its queues";
+    if (rte_eth_dev_configure(number, count, count, &conf) != 0) return "its queues";
   }
   // A multiple of 1 KiB, as memif's buffers usually are: one that is not smaller is filled at once.
-  const size_t room = (facts.mtu + RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN + 1023) / 1024 * 1024;
-  const uint32_t receiving = facts.mtu > 4096 ? 4096 : 8192;
+  const size_t room = std::max<size_t>(
+      (facts.mtu + RTE_ETHER_HDR_LEN + RTE_ETHER_CRC_LEN + 1023) / 1024 * 1024, 2048);
   uint16_t receive_ring = kRing, send_ring = kRing;
   rte_eth_dev_adjust_nb_rx_tx_desc(number, &receive_ring, &send_ring);
-  port->receiving = MakePool("rx", number, receiving, std::max<size_t>(room, 2048));
-  port->sending = MakePool("tx", number, 2u * send_ring + 512, std::max<size_t>(room, 2048));
-  if (port->receiving == nullptr || port->sending == nullptr) return "memory for its frames";
-  if (port->attaching != Attaching::kNone) {
-    const std::string name = "harp_body" + std::to_string(number);
-    port->bodies = rte_pktmbuf_pool_create_by_ops(name.c_str(), 2u * send_ring + 512, 0, 0, 0,
-                                                  rte_eth_dev_socket_id(number), "stack");
-    if (port->bodies == nullptr) port->attaching = Attaching::kNone;
+  // Together they have as many as one alone, and each what its ring takes twice.
+  const uint32_t receiving =
+      std::max<uint32_t>((facts.mtu > 4096 ? 4096 : 8192) / count, 2u * receive_ring + kBurst);
+  const uint32_t sending = 2u * send_ring + 512;
+  std::vector<DpdkQueue> made(count);
+  for (size_t index = 0; index < count; ++index) {
+    DpdkQueue& queue = made[index];
+    queue.receiving = MakePool("rx", number, index, receiving, room);
+    queue.sending = MakePool("tx", number, index, sending, room);
+    if (queue.receiving == nullptr || queue.sending == nullptr) return "memory for its frames";
+    if (port->attaching == Attaching::kNone) continue;
+    queue.bodies = MakePool("body", number, index, sending, 0);
+    if (queue.bodies == nullptr) port->attaching = Attaching::kNone;
   }
-  facts.frames = receiving - receive_ring - kBurst;
-  const int node = rte_eth_dev_socket_id(number);
-  const auto socket = static_cast<unsigned>(node < 0 ? 0 : node);
-  if (rte_eth_rx_queue_setup(number, 0, receive_ring, socket, nullptr, port->receiving) != 0 ||
-      rte_eth_tx_queue_setup(number, 0, send_ring, socket, nullptr) != 0) {
+  port->queues = std::move(made);
+  facts.queues = count;
+  for (uint16_t index = 0; index < count; ++index) {
+    if (SetUpQueue(port, index, receiving, receive_ring, send_ring)) continue;
+    port->queues.clear();
     return "its queues";
   }
   return nullptr;
@@ -274,20 +314,21 @@ int Start(const DpdkPort& port) {
   return -ETIMEDOUT;
 }
 
-void* Open(int index, uint16_t mtu, DpdkFacts* facts, char* error, size_t error_bytes) {
+void* Open(int index, uint16_t mtu, uint16_t queues, DpdkFacts* facts, char* error,
+           size_t error_bytes) {
   static std::mutex mutex;
   static auto* const ports = new std::map<int, DpdkPort>;
   const std::lock_guard<std::mutex> lock(mutex);
   DpdkPort& port = (*ports)[index];
   const char* failed = nullptr;
-  if (port.receiving == nullptr || port.sending == nullptr) {
+  if (port.queues.empty()) {
     if (!Look(index, &port.facts)) {
       Say("DPDK has no port " + std::to_string(index), error, error_bytes);
       return nullptr;
     }
     port.number = static_cast<uint16_t>(NumberOf(index));
     if (mtu != 0) port.facts.mtu = mtu;
-    failed = Configure(&port);
+    failed = Configure(&port, queues);
   }
   int started = 0;
   if (failed == nullptr && !port.started && (started = Start(port)) != 0) failed = "its start";
@@ -316,10 +357,10 @@ void* Open(int index, uint16_t mtu, DpdkFacts* facts, char* error, size_t error_
 // unmaps its memory at the other end too, whoever polls there.
 void Close(void*) {}
 
-size_t Receive(void* opened, FrameDevice::Frame* frames, size_t most) {
+size_t Receive(void* opened, size_t queue, FrameDevice::Frame* frames, size_t most) {
   const auto* const port = static_cast<const DpdkPort*>(opened);
   rte_mbuf* mbufs[kBurst];
-  const uint16_t count = rte_eth_rx_burst(port->number, 0, mbufs,
+  const uint16_t count = rte_eth_rx_burst(port->number, static_cast<uint16_t>(queue), mbufs,
                                           static_cast<uint16_t>(std::min<size_t>(most, kBurst)));
   size_t given = 0;
   for (uint16_t index = 0; index < count; ++index) {
@@ -346,9 +387,9 @@ void GiveBack(void*, const uint64_t* handles, size_t count) {
   }
 }
 
-uint8_t* Borrow(void* opened, size_t size, uint64_t* handle) {
+uint8_t* Borrow(void* opened, size_t queue, size_t size, uint64_t* handle) {
   const auto* const port = static_cast<const DpdkPort*>(opened);
-  rte_mbuf* const mbuf = rte_pktmbuf_alloc(port->receiving);
+  rte_mbuf* const mbuf = rte_pktmbuf_alloc(port->queues[queue].receiving);
   if (mbuf == nullptr) return nullptr;
   char* const room = rte_pktmbuf_append(mbuf, static_cast<uint16_t>(size));
   if (room == nullptr) {
@@ -360,14 +401,15 @@ uint8_t* Borrow(void* opened, size_t size, uint64_t* handle) {
 }
 
 // Returns how many bytes of the packet were copied.
-uint32_t Fill(DpdkPort* port, const FrameDevice::Pieces& pieces, rte_mbuf* mbuf) {
+uint32_t Fill(DpdkPort* port, DpdkQueue* queue, const FrameDevice::Pieces& pieces,
+              rte_mbuf* mbuf) {
   auto* room = rte_pktmbuf_mtod(mbuf, uint8_t*);
   std::memcpy(room, pieces.header, pieces.header_bytes);
   room += pieces.header_bytes;
   if (pieces.head_bytes != 0) std::memcpy(room, pieces.head, pieces.head_bytes);
   room += pieces.head_bytes;
   mbuf->pkt_len = pieces.size();
-  if (rte_mbuf* const body = Attach(port, pieces); body != nullptr) {
+  if (rte_mbuf* const body = Attach(port, queue, pieces); body != nullptr) {
     mbuf->data_len = static_cast<uint16_t>(pieces.header_bytes + pieces.head_bytes);
     mbuf->next = body;
     mbuf->nb_segs = 2;
@@ -378,18 +420,21 @@ uint32_t Fill(DpdkPort* port, const FrameDevice::Pieces& pieces, rte_mbuf* mbuf)
   return pieces.packet_bytes();
 }
 
-size_t Send(void* opened, const FrameDevice::Pieces* frames, size_t count, uint64_t* copied) {
+size_t Send(void* opened, size_t index, const FrameDevice::Pieces* frames, size_t count,
+            uint64_t* copied) {
   auto* const port = static_cast<DpdkPort*>(opened);
+  DpdkQueue* const queue = &port->queues[index];
   rte_mbuf* mbufs[kBurst];
   uint32_t copies[kBurst];
   const auto most = static_cast<uint16_t>(std::min<size_t>(count, kBurst));
-  if (most == 0 || rte_pktmbuf_alloc_bulk(port->sending, mbufs, most) != 0) return 0;
-  for (uint16_t index = 0; index < most; ++index) {
-    copies[index] = Fill(port, frames[index], mbufs[index]);
+  if (most == 0 || rte_pktmbuf_alloc_bulk(queue->sending, mbufs, most) != 0) return 0;
+  for (uint16_t each = 0; each < most; ++each) {
+    copies[each] = Fill(port, queue, frames[each], mbufs[each]);
   }
-  const uint16_t sent = rte_eth_tx_burst(port->number, 0, mbufs, most);
+  const uint16_t sent =
+      rte_eth_tx_burst(port->number, static_cast<uint16_t>(index), mbufs, most);
   if (sent < most) rte_pktmbuf_free_bulk(mbufs + sent, static_cast<unsigned>(most - sent));
-  for (uint16_t index = 0; index < sent; ++index) *copied += copies[index];
+  for (uint16_t each = 0; each < sent; ++each) *copied += copies[each];
   return sent;
 }
 

@@ -16,7 +16,7 @@
 namespace taco {
 namespace harp {
 
-inline constexpr uint32_t kDpdkLibraryVersion = 3;
+inline constexpr uint32_t kDpdkLibraryVersion = 4;
 
 // How often a driver of DPDK copies each byte, and the kernel below it.
 struct DpdkCopies {
@@ -31,7 +31,8 @@ struct DpdkFacts {
   uint8_t mac[6];
   uint16_t mtu;
   uint32_t speed_mbps;  // 0: not known
-  uint32_t frames;      // that may be with receivers
+  uint32_t queues;      // each way
+  uint32_t frames;      // of a queue: that may be with receivers
   DpdkCopies sent;
   DpdkCopies received;
 };
@@ -43,17 +44,20 @@ struct DpdkLibrary {
   int (*begin)(const char* arguments, char* error, size_t error_bytes);
   // What is known of a port before it is opened.
   bool (*look)(int index, DpdkFacts* facts);
-  // Makes a port ready; null if that fails. `mtu`: 0 for the port's own.
-  void* (*open)(int index, uint16_t mtu, DpdkFacts* facts, char* error, size_t error_bytes);
+  // Makes a port ready; null if that fails. `mtu`: 0 for the port's own. `queues`: so many at most,
+  // if the driver leaves the choice.
+  void* (*open)(int index, uint16_t mtu, uint16_t queues, DpdkFacts* facts, char* error,
+                size_t error_bytes);
   void (*close)(void* port);
-  size_t (*receive)(void* port, FrameDevice::Frame* frames, size_t most);
+  size_t (*receive)(void* port, size_t queue, FrameDevice::Frame* frames, size_t most);
   void (*give_back)(void* port, const uint64_t* handles, size_t count);
-  uint8_t* (*borrow)(void* port, size_t size, uint64_t* handle);
+  uint8_t* (*borrow)(void* port, size_t queue, size_t size, uint64_t* handle);
   // As FrameDevice's.
   void* (*add_memory)(void* port, const void* bytes, size_t size);
   bool (*remove_memory)(void* port, void* memory);
   // `copied`: so many bytes of the packets it has copied itself are added.
-  size_t (*send)(void* port, const FrameDevice::Pieces* frames, size_t count, uint64_t* copied);
+  size_t (*send)(void* port, size_t queue, const FrameDevice::Pieces* frames, size_t count,
+                 uint64_t* copied);
 };
 
 }  // namespace harp

@@ -18,8 +18,10 @@ namespace {
 
 constexpr uint32_t kLeastAttached = 256;  // bytes of a body that is not copied
 
-// Mbufs are freed by who sends alone, so nobody else counts.
-uint16_t UsersOf(const AttachedMemory& memory) { return rte_mbuf_ext_refcnt_read(&memory.shared); }
+// Mbufs are freed by who sends, and nobody does while this is asked.
+bool IsInUse(const DpdkPort& port, const AttachedMemory& memory) {
+  return rte_mbuf_ext_refcnt_read(&memory.shared) > port.idle_users();
+}
 
 // Makes it known to the device. False: that cannot be.
 bool MapMemory(const DpdkPort& port, AttachedMemory* memory) {
@@ -49,14 +51,16 @@ auto Behind(DpdkPort* port, const uint8_t* address) {
 }
 
 // The memory of a body, if it may be attached.
-AttachedMemory* FindMemory(DpdkPort* port, const FrameDevice::Pieces& pieces) {
+AttachedMemory* FindMemory(DpdkPort* port, DpdkQueue* queue, const FrameDevice::Pieces& pieces) {
   if (port->memory.empty() || pieces.body_bytes < kLeastAttached) return nullptr;
-  if (port->last != nullptr && port->last->Holds(pieces.body, pieces.body_bytes)) return port->last;
+  if (queue->last != nullptr && queue->last->Holds(pieces.body, pieces.body_bytes)) {
+    return queue->last;
+  }
   const auto behind = Behind(port, pieces.body);
   if (behind == port->memory.begin()) return nullptr;
   AttachedMemory* const memory = std::prev(behind)->get();
   if (!memory->Holds(pieces.body, pieces.body_bytes)) return nullptr;
-  return port->last = memory;
+  return queue->last = memory;
 }
 
 }  // namespace
@@ -86,7 +90,7 @@ void* AddMemory(void* opened, const void* bytes, size_t size) {
   made->size = size;
   made->added = 1;
   made->shared.free_cb = [](void*, void*) {};
-  rte_mbuf_ext_refcnt_set(&made->shared, 1);
+  rte_mbuf_ext_refcnt_set(&made->shared, port->idle_users());
   if (port->attaching == Attaching::kMapped && !MapMemory(*port, made.get())) return nullptr;
   return port->memory.insert(Behind(port, begin), std::move(made))->get();
 }
@@ -110,10 +114,14 @@ bool RemoveMemory(void* opened, void* added) {
   }
   std::unique_ptr<AttachedMemory> mine = take(&port->memory);
   if (mine == nullptr) mine = take(&port->leaving);
-  if (port->last == memory) port->last = nullptr;
+  for (DpdkQueue& queue : port->queues) {
+    if (queue.last == memory) queue.last = nullptr;
+  }
   // What the driver has sent it may not have freed yet.
-  if (UsersOf(*memory) > 1) rte_eth_tx_done_cleanup(port->number, 0, 0);
-  if (UsersOf(*memory) > 1) {
+  for (uint16_t queue = 0; queue < port->queues.size() && IsInUse(*port, *memory); ++queue) {
+    rte_eth_tx_done_cleanup(port->number, queue, 0);
+  }
+  if (IsInUse(*port, *memory)) {
     port->leaving.push_back(std::move(mine));
     return false;
   }
@@ -121,14 +129,14 @@ bool RemoveMemory(void* opened, void* added) {
   return true;
 }
 
-rte_mbuf* Attach(DpdkPort* port, const FrameDevice::Pieces& pieces) {
-  AttachedMemory* const memory = FindMemory(port, pieces);
+rte_mbuf* Attach(DpdkPort* port, DpdkQueue* queue, const FrameDevice::Pieces& pieces) {
+  AttachedMemory* const memory = FindMemory(port, queue, pieces);
   if (memory == nullptr) return nullptr;
-  if (port->spare_count == 0) {
-    if (rte_pktmbuf_alloc_bulk(port->bodies, port->spare, kBurst) != 0) return nullptr;
-    port->spare_count = kBurst;
+  if (queue->spare_count == 0) {
+    if (rte_pktmbuf_alloc_bulk(queue->bodies, queue->spare, kBurst) != 0) return nullptr;
+    queue->spare_count = kBurst;
   }
-  rte_mbuf* const mbuf = port->spare[--port->spare_count];
+  rte_mbuf* const mbuf = queue->spare[--queue->spare_count];
   auto* const body = const_cast<uint8_t*>(pieces.body);  // it is read alone
   const auto bytes = static_cast<uint16_t>(pieces.body_bytes);
   rte_mbuf_ext_refcnt_update(&memory->shared, 1);

@@ -42,22 +42,32 @@ struct AttachedMemory {
   }
 };
 
+// A queue to receive by and one to send by, with pools of their own, so that threads share none.
+struct alignas(64) DpdkQueue {
+  rte_mempool* receiving = nullptr;
+  // Of who sends.
+  rte_mempool* sending = nullptr;
+  rte_mempool* bodies = nullptr;  // mbufs without room
+  rte_mbuf* spare[kBurst];        // of these
+  unsigned spare_count = 0;
+  AttachedMemory* last = nullptr;  // in which a body was found
+};
+
 // One port, which stays configured and started once it was opened.
 struct DpdkPort {
   uint16_t number = 0;
   DpdkFacts facts = {};
-  rte_mempool* receiving = nullptr;
-  rte_mempool* sending = nullptr;
+  std::vector<DpdkQueue> queues;  // empty: it is not configured
   bool started = false;
-  // Of who sends.
   Attaching attaching = Attaching::kNone;
   rte_device* device = nullptr;
-  rte_mempool* bodies = nullptr;  // mbufs without room
-  rte_mbuf* spare[kBurst];        // of these
-  unsigned spare_count = 0;
+  // Of who keeps all sending to itself; who sends reads it.
   std::vector<std::unique_ptr<AttachedMemory> > memory;   // in the order of their addresses
   std::vector<std::unique_ptr<AttachedMemory> > leaving;  // removed, and still to be sent from
-  AttachedMemory* last = nullptr;                         // in which a body was found
+
+  // Users of memory that nothing is sent from. DPDK counts the second one in a way that allows for
+  // one thread alone.
+  uint16_t idle_users() const { return queues.size() > 1 ? 2 : 1; }
 };
 
 // What this port's driver can do: chains of mbufs at least. Of net_ring the other end gets the
@@ -69,7 +79,7 @@ void* AddMemory(void* opened, const void* bytes, size_t size);
 bool RemoveMemory(void* opened, void* added);
 
 // An mbuf whose bytes are the body's own; null: it has to be copied.
-rte_mbuf* Attach(DpdkPort* port, const FrameDevice::Pieces& pieces);
+rte_mbuf* Attach(DpdkPort* port, DpdkQueue* queue, const FrameDevice::Pieces& pieces);
 
 }  // namespace harp
 }  // namespace taco

@@ -1,9 +1,9 @@
 // What sends and receives whole Ethernet frames: the part of `afxdp` and `dpdk` that differs. Port
 // (port.h) shares one out among the connections of the process.
 //
-// Calls are of three sorts: those of receiving, those of sending, and those of setting up. Of each
-// sort one thread at a time calls; the Port sees to that. The first two allocate nothing and lock
-// nothing.
+// A device has queues to receive by and queues to send by, each of which one thread at a time uses.
+// The other calls are by one thread at a time each, of which some keep all queues to themselves; the
+// Port sees to all of that. Sending and receiving allocate nothing and lock nothing.
 #ifndef NCCL_PLUGIN_IO_FRAME_DEVICE_H_
 #define NCCL_PLUGIN_IO_FRAME_DEVICE_H_
 
@@ -43,7 +43,9 @@ class FrameDevice {
     Endpoint address;  // without a port
     Mac mac = {};
     size_t max_ip = 0;  // the largest IP packet that goes and comes whole
-    size_t frames = 0;  // how many may be with receivers at a time
+    size_t receive_queues = 1;
+    size_t send_queues = 1;
+    size_t frames = 0;  // of a queue: how many may be with receivers at a time
     // How often each byte of a packet that comes was copied, by the device and what is below it: in
     // this process, and by the kernel. Send counts its own.
     int user_copies_received = 0;
@@ -64,21 +66,26 @@ class FrameDevice {
 
   virtual const Facts& facts() const = 0;
 
-  // Receiving. Frames stay until they are given back; those that are no UDP for us are shown to
-  // OnOther before that, which may answer (as in Send) where it `may_send`.
-  virtual size_t Receive(Frame* frames, size_t most, PacketIo::Stats* stats) = 0;
-  virtual void GiveBack(const uint64_t* handles, size_t count) = 0;
-  virtual void OnOther(const Frame&, bool /*may_send*/) {}
+  // Receiving, by a queue. Frames stay until they are given back to it.
+  virtual size_t Receive(size_t queue, Frame* frames, size_t most, PacketIo::Stats* stats) = 0;
+  virtual void GiveBack(size_t queue, const uint64_t* handles, size_t count) = 0;
   // Room for a frame that does not come from the wire, as if it had been received. Null: none.
-  virtual uint8_t* Borrow(size_t, uint64_t*) { return nullptr; }
+  virtual uint8_t* Borrow(size_t /*queue*/, size_t, uint64_t*) { return nullptr; }
 
-  // Sending. Takes frames from the front and returns how many; the pieces are free then, but for
-  // bodies in memory that was added. Calls of
+  // Sending, by a queue. Takes frames from the front and returns how many; the pieces are free then,
+  // but for bodies in memory that was added. Calls of
   // the system and copies of packets (without the frames' headers) are counted in `stats`.
-  virtual size_t Send(const Pieces* frames, size_t count, PacketIo::Stats* stats) = 0;
-  virtual Way Find(const Endpoint& to, int64_t now, Mac* mac) = 0;
-  // Memory from which bodies may be sent without a copy, after Send has returned; null: they are
-  // copied. And its end; false: some of it is still to be sent, so it has to be called again.
+  virtual size_t Send(size_t queue, const Pieces* frames, size_t count, PacketIo::Stats* stats) = 0;
+
+  // Neighbours, one thread at a time for both; each may send by `queue`, which is the caller's.
+  virtual Way Find(const Endpoint& to, int64_t now, Mac* mac, size_t queue) = 0;
+  // Is shown what is no UDP for us, before it is given back. kNoQueue: it cannot answer now.
+  static constexpr size_t kNoQueue = ~size_t{0};
+  virtual void OnOther(const Frame&, size_t /*queue*/) {}
+
+  // By who keeps all sending to itself: memory from which bodies may be sent without a copy, after
+  // Send has returned; null: they are copied. And its end; false: some of it is still to be sent, so
+  // it has to be called again.
   virtual void* AddMemory(const void*, size_t) { return nullptr; }
   virtual bool RemoveMemory(void*) { return true; }
 

@@ -1,6 +1,5 @@
 #include "nccl_plugin/io/port_io.h"
 
-#include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -36,8 +35,7 @@ class PortMemory final : public PacketIo::Memory {
   // Null: the device copies.
   static std::unique_ptr<PortMemory> Add(std::shared_ptr<Port> port, const void* bytes,
                                          size_t size) {
-    void* known = nullptr;
-    WithDevice(port.get(), [&](Port::Sending& device) { known = device->AddMemory(bytes, size); });
+    void* const known = port->AddMemory(bytes, size);
     if (known == nullptr) return nullptr;
     return std::unique_ptr<PortMemory>(new PortMemory(std::move(port), known));
   }
@@ -46,9 +44,7 @@ class PortMemory final : public PacketIo::Memory {
     constexpr int64_t kPatience = 2'000'000'000;
     const int64_t end = Now() + kPatience;
     while (known_ != nullptr) {
-      WithDevice(port_.get(), [&](Port::Sending& device) {
-        if (device->RemoveMemory(known_)) known_ = nullptr;
-      });
+      if (port_->RemoveMemory(known_)) known_ = nullptr;
       if (known_ == nullptr) break;
       if (Now() > end) return false;
       usleep(50);  // until the device has sent what it has
@@ -58,15 +54,6 @@ class PortMemory final : public PacketIo::Memory {
 
  private:
   PortMemory(std::shared_ptr<Port> port, void* known) : port_(std::move(port)), known_(known) {}
-
-  template <typename Act>
-  static void WithDevice(Port* port, const Act& act) {
-    for (;;) {
-      Port::Sending device(port);
-      if (device) return act(device);
-      sched_yield();
-    }
-  }
 
   const std::shared_ptr<Port> port_;
   void* known_;
@@ -80,12 +67,16 @@ class PortIo final : public PacketIo {
         facts_(port_->facts()),
         udp_ports_(std::move(udp_ports)),
         kernel_(std::move(kernel)),
+        send_queue_(port_->ChooseSendQueue()),
+        inboxes_(facts_.receive_queues),
+        handed_out_(facts_.receive_queues),
+        look_at_(send_queue_),
         notes_(facts_.notes + (kernel_ == nullptr ? "" : kernel_->notes())) {}
   ~PortIo() override {
-    if (added_) port_->Remove(&inbox_, udp_ports_);
+    if (added_) port_->Remove(&inboxes_, udp_ports_);
   }
   bool Begin(const std::vector<int>& sockets, std::string* error) {
-    return added_ = port_->Add(&inbox_, udp_ports_, sockets, error);
+    return added_ = port_->Add(&inboxes_, udp_ports_, sockets, error);
   }
 
   size_t Send(const Outgoing* packets, size_t count) override;
@@ -110,7 +101,8 @@ class PortIo final : public PacketIo {
   static constexpr size_t kBatch = 32;
   static constexpr size_t kRoutes = 64;
 
-  const Route& RouteTo(const Endpoint& to, int64_t now, Port::Sending* device);
+  // Null: not now.
+  const Route* RouteTo(const Endpoint& to, int64_t now, Port::Sending* device);
   void Prepare(const Outgoing& packet, const Route& route);
   // Sends what is prepared; false: not all of it.
   bool Flush(Port::Sending* device);
@@ -123,14 +115,16 @@ class PortIo final : public PacketIo {
   const FrameDevice::Facts facts_;
   const std::vector<uint16_t> udp_ports_;
   const std::unique_ptr<PacketIo> kernel_;
+  const size_t send_queue_;
+  Inboxes inboxes_;
+  std::vector<size_t> handed_out_;  // of each inbox, by the last Receive
+  size_t look_at_;                  // the queue to begin with
   const std::string notes_;
   bool added_ = false;
   Stats stats_;
   struct {
     uint64_t send_calls = 0, receive_calls = 0, kernel_copied_bytes = 0;
   } counted_;  // of the sockets
-  Inbox inbox_;
-  size_t handed_out_ = 0;  // of the inbox, by the last Receive
   int until_kernel_ = 0;   // looks
   int kernel_looks_ = 0;   // in a row
   std::array<Route, kRoutes> routes_;
@@ -139,23 +133,25 @@ class PortIo final : public PacketIo {
   std::array<std::array<uint8_t, kMaxFrameHeaderBytes>, kBatch> headers_;
 };
 
-const Route& PortIo::RouteTo(const Endpoint& to, int64_t now, Port::Sending* device) {
+const Route* PortIo::RouteTo(const Endpoint& to, int64_t now, Port::Sending* device) {
   size_t hash = 0;
   for (const uint8_t byte : to.address) hash = hash * 31 + byte;
   Route& route = routes_[hash % kRoutes];
   const bool same = route.to.address == to.address && route.to.family == to.family;
-  if (same && now < route.again) return route;
-  route.to = to;
-  route.to.port = 0;
+  if (same && now < route.again) return &route;
+  Endpoint alone = to;
+  alone.port = 0;
   Mac mac;
-  route.way = to.family == facts_.address.family ? (*device)->Find(route.to, now, &mac)
-                                                 : FrameDevice::Way::kUnknown;
+  FrameDevice::Way way = FrameDevice::Way::kUnknown;
+  if (to.family == facts_.address.family && !device->Find(alone, now, &mac, &way)) return nullptr;
+  route.to = alone;
+  route.way = way;
   if (route.way == FrameDevice::Way::kLocal) mac = facts_.mac;
   if (route.way != FrameDevice::Way::kUnknown) {
     route.common = MakeFrameTemplate(facts_.mac, mac, facts_.address, to);
   }
   route.again = now + (route.way == FrameDevice::Way::kUnknown ? kUnknownFor : kKnownFor);
-  return route;
+  return &route;
 }
 
 void PortIo::Prepare(const Outgoing& packet, const Route& route) {
@@ -173,7 +169,7 @@ void PortIo::Account(uint64_t bytes) {
 }
 
 bool PortIo::Flush(Port::Sending* device) {
-  const size_t sent = (*device)->Send(pieces_.data(), prepared_, &stats_);
+  const size_t sent = device->Send(pieces_.data(), prepared_, &stats_);
   for (size_t index = 0; index < sent; ++index) Account(pieces_[index].packet_bytes());
   const bool all = sent == prepared_;
   prepared_ -= sent;  // those that were not are at the end of what the caller has
@@ -217,7 +213,7 @@ bool PortIo::SendAside(const Outgoing& packet, const Route& route) {
 }
 
 size_t PortIo::Send(const Outgoing* packets, size_t count) {
-  Port::Sending device(port_.get());
+  Port::Sending device(port_.get(), send_queue_);
   if (!device) {
     ++stats_.queue_full;
     return 0;
@@ -229,7 +225,9 @@ size_t PortIo::Send(const Outgoing* packets, size_t count) {
   for (; taken < count && !full; ++taken) {
     const Outgoing& packet = packets[taken];
     const bool fits = packet.head_bytes + packet.body_bytes <= max_packet();
-    const Route* const route = fits ? &RouteTo(packet.to, now, &device) : nullptr;
+    const Route* const route = fits ? RouteTo(packet.to, now, &device) : nullptr;
+    full = fits && route == nullptr;
+    if (full) break;
     if (fits && route->way == FrameDevice::Way::kFrames) {
       Prepare(packet, *route);
       if (prepared_ == kBatch) full = !Flush(&device);
@@ -262,16 +260,26 @@ size_t PortIo::ReceiveAside(Incoming* packets, size_t most) {
 }
 
 size_t PortIo::Receive(Incoming* packets, size_t most) {
-  inbox_.Release(handed_out_);
-  handed_out_ = 0;
-  if (inbox_.unread() < std::min(most, kLeft)) port_->Look(&inbox_, &stats_);
-  stats_.dropped = inbox_.dropped();
-  const size_t count = std::min(inbox_.unread(), most);
+  for (size_t queue = 0; queue < handed_out_.size(); ++queue) {
+    inboxes_[queue].Release(handed_out_[queue]);
+    handed_out_[queue] = 0;
+  }
+  const size_t wanted = std::min(most, kLeft);
+  if (inboxes_.unread() < wanted) port_->Look(&inboxes_, wanted, look_at_++, &stats_);
+  stats_.dropped = inboxes_.dropped();
+  size_t count = 0;
+  for (size_t turn = 0; turn < handed_out_.size() && count < most; ++turn) {
+    const size_t queue = (look_at_ + turn) % handed_out_.size();
+    const size_t taken = std::min(inboxes_[queue].unread(), most - count);
+    for (size_t index = 0; index < taken; ++index) {
+      packets[count++] = inboxes_[queue].at(index).incoming;
+    }
+    handed_out_[queue] = taken;
+  }
   if (count == 0) return ReceiveAside(packets, most);
   const int64_t now = Now();
   uint64_t bytes = 0;
   for (size_t index = 0; index < count; ++index) {
-    packets[index] = inbox_.at(index).incoming;
     packets[index].waited_ns = now - packets[index].waited_ns;
     bytes += packets[index].size;
   }
@@ -279,7 +287,6 @@ size_t PortIo::Receive(Incoming* packets, size_t most) {
   stats_.user_copied_bytes += static_cast<uint64_t>(facts_.user_copies_received) * bytes;
   stats_.kernel_copied_bytes += static_cast<uint64_t>(facts_.kernel_copies_received) * bytes;
   stats_.packets_received += count;
-  handed_out_ = count;
   return count;
 }
 

@@ -50,13 +50,17 @@ std::vector<std::string> ReceiveTexts(PacketIo* io) {
   return texts;
 }
 
-class PortIoTest : public testing::Test {
+// With so many queues.
+class PortIoTest : public testing::TestWithParam<size_t> {
  protected:
+  static constexpr size_t kFrames = 4096;
   const std::shared_ptr<Segment> segment_ = std::make_shared<Segment>();
-  const Machine one_{segment_, 1}, two_{segment_, 2};
+  const Machine one_{segment_, 1, kFrames, GetParam()}, two_{segment_, 2, kFrames, GetParam()};
 };
 
-TEST_F(PortIoTest, PacketsArriveWithPathAndSender) {
+INSTANTIATE_TEST_SUITE_P(Queues, PortIoTest, testing::Values(1, 2, 5));
+
+TEST_P(PortIoTest, PacketsArriveWithPathAndSender) {
   const auto a = one_.Open(2);
   const auto b = two_.Open(3);
   EXPECT_EQ(SendText(a.get(), "hello", b->local(2), 1), 1u);
@@ -77,7 +81,7 @@ TEST_F(PortIoTest, PacketsArriveWithPathAndSender) {
   EXPECT_EQ(b->stats().bytes_received, 5u);
 }
 
-TEST_F(PortIoTest, WhoeverLooksFindsForAll) {
+TEST_P(PortIoTest, WhoeverLooksFindsForAll) {
   const auto a = one_.Open(1);
   const auto b = two_.Open(1), c = two_.Open(1);
   SendText(a.get(), "to b", b->local(0));
@@ -87,7 +91,7 @@ TEST_F(PortIoTest, WhoeverLooksFindsForAll) {
   EXPECT_THAT(ReceiveTexts(b.get()), ElementsAre("to b", "to b again"));
 }
 
-TEST_F(PortIoTest, ViewsStayUntilTheNextCallWhateverOthersDo) {
+TEST_P(PortIoTest, ViewsStayUntilTheNextCallWhateverOthersDo) {
   const auto a = one_.Open(1);
   const auto b = two_.Open(1), c = two_.Open(1);
   SendText(a.get(), "stays", b->local(0));
@@ -100,7 +104,7 @@ TEST_F(PortIoTest, ViewsStayUntilTheNextCallWhateverOthersDo) {
   EXPECT_EQ(TextOf(got[0]), "stays");
 }
 
-TEST_F(PortIoTest, WhatIsForNobodyIsDroppedAndItsFrameGivenBack) {
+TEST_P(PortIoTest, WhatIsForNobodyIsDroppedAndItsFrameGivenBack) {
   const auto a = one_.Open(1);
   const auto b = two_.Open(1);
   Endpoint nobody = b->local(0);
@@ -108,13 +112,13 @@ TEST_F(PortIoTest, WhatIsForNobodyIsDroppedAndItsFrameGivenBack) {
   SendText(a.get(), "nobody's port", nobody);
   {
     const std::lock_guard<std::mutex> lock(segment_->mutex);
-    segment_->waiting[two_.device->facts().mac].push_back({1, 2, 3});
+    segment_->waiting[{two_.device->facts().mac, 0}].push_back({1, 2, 3});
   }
   EXPECT_THAT(ReceiveTexts(b.get()), IsEmpty());
   EXPECT_EQ(two_.device->others, 1);  // that all frames are back the device checks at its end
 }
 
-TEST_F(PortIoTest, AnAddressThatIsNotThePortsIsNotTaken) {
+TEST_P(PortIoTest, AnAddressThatIsNotThePortsIsNotTaken) {
   const auto a = one_.Open(1);
   const auto b = two_.Open(1);
   Endpoint other = b->local(0);
@@ -123,8 +127,8 @@ TEST_F(PortIoTest, AnAddressThatIsNotThePortsIsNotTaken) {
   EXPECT_THAT(ReceiveTexts(b.get()), IsEmpty());
 }
 
-TEST_F(PortIoTest, AFullInboxDropsAndTakesAgain) {
-  const Machine small(segment_, 3, 256);  // half of which may wait
+TEST_P(PortIoTest, AFullInboxDropsAndTakesAgain) {
+  const Machine small(segment_, 3, 256, GetParam());  // half of which may wait
   const auto a = one_.Open(1);
   const auto b = small.Open(1), c = small.Open(1);
   for (int i = 0; i < 500; ++i) SendText(a.get(), std::to_string(i), b->local(0));
@@ -139,7 +143,7 @@ TEST_F(PortIoTest, AFullInboxDropsAndTakesAgain) {
   EXPECT_THAT(ReceiveTexts(b.get()), ElementsAre("later"));
 }
 
-TEST_F(PortIoTest, SendTakesWhatFitsAndGoesOn) {
+TEST_P(PortIoTest, SendTakesWhatFitsAndGoesOn) {
   const auto a = one_.Open(1);
   const auto b = two_.Open(1);
   std::vector<std::string> texts;
@@ -160,7 +164,7 @@ TEST_F(PortIoTest, SendTakesWhatFitsAndGoesOn) {
   EXPECT_GT(a->stats().queue_full, 0u);
 }
 
-TEST_F(PortIoTest, WhatHasNoWayOrIsTooLargeIsLostAmongTheOthers) {
+TEST_P(PortIoTest, WhatHasNoWayOrIsTooLargeIsLostAmongTheOthers) {
   const auto a = one_.Open(1);
   const auto b = two_.Open(1);
   Endpoint unknown = b->local(0);
@@ -174,14 +178,14 @@ TEST_F(PortIoTest, WhatHasNoWayOrIsTooLargeIsLostAmongTheOthers) {
   EXPECT_THAT(ReceiveTexts(b.get()), ElementsAre("first", largest));
 }
 
-TEST_F(PortIoTest, AWayIsAskedForOnceInAWhile) {
+TEST_P(PortIoTest, AWayIsAskedForOnceInAWhile) {
   const auto a = one_.Open(1);
   const auto b = two_.Open(1);
   for (int i = 0; i < 100; ++i) SendText(a.get(), "x", b->local(0));
   EXPECT_LE(one_.device->asked, 3) << "a second may have passed, and another";
 }
 
-TEST_F(PortIoTest, OnesOwnAddressIsReachedWithoutTheWire) {
+TEST_P(PortIoTest, OnesOwnAddressIsReachedWithoutTheWire) {
   const auto a = one_.Open(1), b = one_.Open(2);
   EXPECT_EQ(SendText(a.get(), "neighbour", b->local(1)), 1u);
   EXPECT_EQ(SendText(a.get(), "myself", a->local(0)), 1u);
@@ -189,7 +193,7 @@ TEST_F(PortIoTest, OnesOwnAddressIsReachedWithoutTheWire) {
   EXPECT_THAT(ReceiveTexts(a.get()), ElementsAre("myself"));
 }
 
-TEST_F(PortIoTest, TheKernelTakesWhatHasNoWay) {
+TEST_P(PortIoTest, TheKernelTakesWhatHasNoWay) {
   // Stands for sockets: what goes through it comes out of it.
   class Kernel : public PacketIo {
    public:
@@ -230,7 +234,7 @@ TEST_F(PortIoTest, TheKernelTakesWhatHasNoWay) {
   EXPECT_THAT(got, ElementsAre("aside"));
 }
 
-TEST_F(PortIoTest, PortsAreTheirOwnersUntilTheyGo) {
+TEST_P(PortIoTest, PortsAreTheirOwnersUntilTheyGo) {
   auto a = one_.Open(4, 5000);
   EXPECT_THAT(one_.device->claimed, ElementsAre(5000, 5001, 5002, 5003));
   PortIoOptions options;
@@ -244,7 +248,7 @@ TEST_F(PortIoTest, PortsAreTheirOwnersUntilTheyGo) {
   EXPECT_NE(one_.Open(2, 5003), nullptr);
 }
 
-TEST_F(PortIoTest, ARefusedPortLeavesNothingBehind) {
+TEST_P(PortIoTest, ARefusedPortLeavesNothingBehind) {
   one_.device->refused = 5002;
   PortIoOptions options;
   options.port = 5000;
@@ -256,7 +260,7 @@ TEST_F(PortIoTest, ARefusedPortLeavesNothingBehind) {
   EXPECT_NE(one_.Open(2, 5000), nullptr);
 }
 
-TEST_F(PortIoTest, ClosingWithPacketsWaitingGivesTheirFramesBack) {
+TEST_P(PortIoTest, ClosingWithPacketsWaitingGivesTheirFramesBack) {
   const auto a = one_.Open(1);
   auto b = two_.Open(1);
   const auto c = two_.Open(1);
@@ -270,7 +274,7 @@ TEST_F(PortIoTest, ClosingWithPacketsWaitingGivesTheirFramesBack) {
   EXPECT_THAT(ReceiveTexts(c.get()), IsEmpty());
 }
 
-TEST_F(PortIoTest, ManyThreadsShareAPort) {
+TEST_P(PortIoTest, ManyThreadsShareAPort) {
   constexpr int kThreads = 3, kPackets = 3000;
   const auto a = one_.Open(1);
   std::vector<std::unique_ptr<PacketIo>> receivers;
@@ -314,7 +318,7 @@ TEST_F(PortIoTest, ManyThreadsShareAPort) {
   EXPECT_GT(received, 0);
 }
 
-TEST_F(PortIoTest, ManyThreadsSendByOnePort) {
+TEST_P(PortIoTest, ManyThreadsSendByOnePort) {
   constexpr int kThreads = 3, kPackets = 2000;
   const auto b = two_.Open(1);
   std::vector<std::thread> threads;
@@ -329,10 +333,10 @@ TEST_F(PortIoTest, ManyThreadsSendByOnePort) {
   }
   for (std::thread& thread : threads) thread.join();
   const std::lock_guard<std::mutex> lock(segment_->mutex);
-  EXPECT_EQ(segment_->waiting[two_.device->facts().mac].size(), size_t{kThreads * kPackets});
+  EXPECT_EQ(segment_->Waiting(two_.device->facts().mac), size_t{kThreads * kPackets});
 }
 
-TEST_F(PortIoTest, MemoryIsKnownUntilTheDeviceHasSentIt) {
+TEST_P(PortIoTest, MemoryIsKnownUntilTheDeviceHasSentIt) {
   const char bytes[100] = {};
   auto a = one_.Open(1);
   const auto memory = a->Register(bytes, sizeof(bytes));
@@ -345,7 +349,7 @@ TEST_F(PortIoTest, MemoryIsKnownUntilTheDeviceHasSentIt) {
   EXPECT_TRUE(memory->Release()) << "once more does nothing";
 }
 
-TEST_F(PortIoTest, MemoryThatTheDeviceKeepsIsNotReleased) {
+TEST_P(PortIoTest, MemoryThatTheDeviceKeepsIsNotReleased) {
   const char bytes[100] = {};
   const auto a = one_.Open(1);
   const auto memory = a->Register(bytes, sizeof(bytes));
@@ -355,10 +359,43 @@ TEST_F(PortIoTest, MemoryThatTheDeviceKeepsIsNotReleased) {
   EXPECT_TRUE(memory->Release());
 }
 
-TEST_F(PortIoTest, ADeviceThatCopiesKnowsNoMemory) {
+TEST_P(PortIoTest, ADeviceThatCopiesKnowsNoMemory) {
   const char bytes[100] = {};
   one_.device->copies = true;
   EXPECT_EQ(one_.Open(1)->Register(bytes, sizeof(bytes)), nullptr);
+}
+
+// By one queue no two threads send at a time; by several they do.
+TEST_P(PortIoTest, WhoSendsTakesTheQueuesInTurn) {
+  std::vector<std::unique_ptr<PacketIo>> senders;
+  for (size_t i = 0; i < 2 * GetParam(); ++i) senders.push_back(one_.Open(1));
+  const auto b = two_.Open(1);
+  const Port::Sending busy(one_.port.get(), one_.port->ChooseSendQueue());
+  ASSERT_TRUE(static_cast<bool>(busy));
+  size_t taken = 0;
+  for (const auto& sender : senders) taken += SendText(sender.get(), "x", b->local(0));
+  EXPECT_EQ(taken, 2 * GetParam() - 2);
+}
+
+TEST_P(PortIoTest, PacketsOfAllQueuesAreFoundByOneWhoReceives) {
+  const auto b = two_.Open(8);
+  std::vector<std::unique_ptr<PacketIo>> senders;
+  for (int i = 0; i < 8; ++i) senders.push_back(one_.Open(8));
+  size_t sent = 0;
+  for (const auto& sender : senders) {
+    for (uint16_t path = 0; path < 8; ++path) {
+      sent += SendText(sender.get(), "x", b->local(path), path);
+      sent += SendText(sender.get(), "x", b->local(0), path);
+    }
+  }
+  EXPECT_EQ(sent, 128u);
+  // Fewer than kLeft: there are no more.
+  PacketIo::Incoming got[64];
+  size_t received = 0, count;
+  do {
+    received += count = b->Receive(got, 64);
+  } while (count >= PacketIo::kLeft);
+  EXPECT_EQ(received, sent);
 }
 
 TEST(SharedPort, IsOneForItsUsersAndGoesWithTheLast) {

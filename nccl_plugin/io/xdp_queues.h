@@ -13,6 +13,9 @@ namespace harp {
 
 inline constexpr uint32_t kMaxXdpQueues = 64;
 
+// By so many, the first ones, packets may be sent: no more than are received by.
+uint32_t CountXdpSendQueues(const std::string& name);
+
 // At least one. `copies`: the driver's zero-copy is not to be asked for.
 std::vector<XdpSocket::Options> XdpQueuesOf(int interface, const std::string& name, bool copies);
 

@@ -12,6 +12,7 @@ import pathlib
 import shutil
 import socket
 import subprocess
+import sys
 
 import pytest
 
@@ -132,6 +133,27 @@ def test_what_is_around_packets_is_around_those_of_afxdp(links, variables):
     over_links(links, kind("afxdp", **variables), kind("afxdp", **variables))
 
 
+def ethtool(links, machine, *words):
+    program = pathlib.Path(__file__).with_name("_ethtool.py")
+    child = links.popen(machine, [sys.executable, str(program), INTERFACE, *words], **PIPES)
+    out, said = child.communicate(timeout=20)
+    assert child.returncode == 0, said
+    return out
+
+
+@pytest.mark.parametrize("engines", ["0", "2"])
+def test_afxdp_sends_and_receives_by_every_queue(links, engines):
+    for machine in (0, 1):
+        ethtool(links, machine, "channels", "2")
+    variables = {"HARP_ENGINES": engines}
+    _, said = over_links(links, kind("afxdp", **variables), kind("afxdp", **variables))
+    assert "uses UDP" not in said
+    for machine in (0, 1):
+        counted = json.loads(ethtool(links, machine, "statistics"))
+        # Over veth a queue receives what the same queue of the other end has sent.
+        assert all(counted[f"rx_queue_{queue}_xdp_packets"] > 100 for queue in (0, 1)), counted
+
+
 def test_afxdp_leaves_the_interface_as_it_was(links):
     over_links(links, kind("afxdp"), kind("afxdp"))
     shown = links.popen(0, ["ip", "link", "show", INTERFACE], **PIPES).communicate()[0]
@@ -238,6 +260,27 @@ def test_every_case_of_harp_check_passes_from_a_memif_to_another(variables):
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.usefixtures("dpdk")
+@pytest.mark.parametrize("engines", ["0", "2"])
+@pytest.mark.parametrize("zero_copy", ["0", "1"])
+def test_every_case_of_harp_check_passes_with_several_queues_of_dpdk(links, zero_copy, engines):
+    veth = "ip link add veth0 type veth peer name veth1 && ip link set veth0 up"
+    script = f"{veth} && ip link set veth1 up && exec \"$@\""
+    ports = " ".join(f"--vdev=net_af_packet{i},iface=veth{i},qpairs=3" for i in (0, 1))
+    variables = {
+        "HARP_IO": "dpdk",
+        "HARP_DPDK_ADDRESS": "10.9.0.1/24;10.9.0.2/24",
+        "HARP_DPDK_ARGS": f"{EAL} {ports}",
+        "HARP_DPDK_ZERO_COPY": zero_copy,
+        "HARP_ENGINES": engines,
+    }
+    argv = ["env", *(f"{name}={value}" for name, value in variables.items()), str(CHECK)]
+    argv += [str(PLUGIN), "--versions", "12", "--device", "0", "--to", "1"]
+    child = links.popen(0, ["sh", "-c", script, "sh", *argv], **PIPES)
+    said = "".join(child.communicate(timeout=250))
+    assert child.returncode == 0, said
 
 
 @pytest.mark.usefixtures("dpdk")
