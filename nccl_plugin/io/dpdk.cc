@@ -322,10 +322,9 @@ std::unique_ptr<PacketIo> OpenDpdk(const DpdkPlace& place, const DpdkOptions& op
     const int event = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
     DpdkFacts facts = {};
     char why[1024] = {};
-    void* const port =
-        event < 0 ? nullptr
-                  : library->open(place.index, options.mtu, options.queues, &facts, why,
-                                  sizeof(why));
+    void* const port = event < 0 ? nullptr
+                                 : library->open(place.index, options.mtu, options.queues, &facts,
+                                                 why, sizeof(why));
     if (port == nullptr) {
       *error = event < 0 ? "cannot open an eventfd; raise `ulimit -n`" : why;
       if (event >= 0) close(event);

@@ -49,8 +49,8 @@ struct DpdkOptions {
   uint16_t queues = 1;  // each way, if the driver has so many: for threads that do not wait
 };
 
-// Null: `error` names the cause and the remedy. Who is the first to open a port says its MTU and its
-// queues.
+// Null: `error` names the cause and the remedy. Who is the first to open a port says its MTU and
+// its queues.
 std::unique_ptr<PacketIo> OpenDpdk(const DpdkPlace& place, const DpdkOptions& options,
                                    std::string* error);
 

@@ -1,7 +1,7 @@
 // libharp-dpdk.so. Mbufs come from pools that are stacks, so that few of them are in use and stay
 // in the caches. Our threads are none of DPDK's: its caches of pools do not work for them, but
-// bursts amortise the stacks' locks, which nobody else wants, as each queue has its own, and the Port
-// lets one thread at a time use it.
+// bursts amortise the stacks' locks, which nobody else wants, as each queue has its own, and the
+// Port lets one thread at a time use it.
 #include "nccl_plugin/io/dpdk_library.h"
 
 #ifdef TACO_WITHOUT_DPDK
@@ -195,14 +195,13 @@ bool Look(int index, DpdkFacts* facts) {
 
 // `room`: of each mbuf; 0: they have none of their own.
 rte_mempool* MakePool(const char* what, uint16_t port, size_t queue, uint32_t count, size_t room) {
-  const std::string name = std::string("harp_") + what + std::to_string(port) + "_" +
-                           std::to_string(queue);
+  const std::string name =
+      std::string("harp_") + what + std::to_string(port) + "_" + std::to_string(queue);
   const int node = rte_eth_dev_socket_id(port);
   const auto bytes = static_cast<uint16_t>(room == 0 ? 0 : room + RTE_PKTMBUF_HEADROOM);
   rte_mempool* pool = rte_mempool_lookup(name.c_str());  // of an attempt that failed later
   if (pool != nullptr) return pool;
-  pool =
-      rte_pktmbuf_pool_create_by_ops(name.c_str(), count, 0, 0, bytes, node, "stack");
+  pool = rte_pktmbuf_pool_create_by_ops(name.c_str(), count, 0, 0, bytes, node, "stack");
   if (pool == nullptr) pool = rte_pktmbuf_pool_create(name.c_str(), count, 0, 0, bytes, node);
   return pool;
 }
@@ -401,8 +400,7 @@ uint8_t* Borrow(void* opened, size_t queue, size_t size, uint64_t* handle) {
 }
 
 // Returns how many bytes of the packet were copied.
-uint32_t Fill(DpdkPort* port, DpdkQueue* queue, const FrameDevice::Pieces& pieces,
-              rte_mbuf* mbuf) {
+uint32_t Fill(DpdkPort* port, DpdkQueue* queue, const FrameDevice::Pieces& pieces, rte_mbuf* mbuf) {
   auto* room = rte_pktmbuf_mtod(mbuf, uint8_t*);
   std::memcpy(room, pieces.header, pieces.header_bytes);
   room += pieces.header_bytes;
@@ -431,8 +429,7 @@ size_t Send(void* opened, size_t index, const FrameDevice::Pieces* frames, size_
   for (uint16_t each = 0; each < most; ++each) {
     copies[each] = Fill(port, queue, frames[each], mbufs[each]);
   }
-  const uint16_t sent =
-      rte_eth_tx_burst(port->number, static_cast<uint16_t>(index), mbufs, most);
+  const uint16_t sent = rte_eth_tx_burst(port->number, static_cast<uint16_t>(index), mbufs, most);
   if (sent < most) rte_pktmbuf_free_bulk(mbufs + sent, static_cast<unsigned>(most - sent));
   for (uint16_t each = 0; each < sent; ++each) *copied += copies[each];
   return sent;

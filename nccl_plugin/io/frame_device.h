@@ -2,8 +2,8 @@
 // (port.h) shares one out among the connections of the process.
 //
 // A device has queues to receive by and queues to send by, each of which one thread at a time uses.
-// The other calls are by one thread at a time each, of which some keep all queues to themselves; the
-// Port sees to all of that. Sending and receiving allocate nothing and lock nothing.
+// The other calls are by one thread at a time each, of which some keep all queues to themselves;
+// the Port sees to all of that. Sending and receiving allocate nothing and lock nothing.
 #ifndef NCCL_PLUGIN_IO_FRAME_DEVICE_H_
 #define NCCL_PLUGIN_IO_FRAME_DEVICE_H_
 
@@ -72,9 +72,9 @@ class FrameDevice {
   // Room for a frame that does not come from the wire, as if it had been received. Null: none.
   virtual uint8_t* Borrow(size_t /*queue*/, size_t, uint64_t*) { return nullptr; }
 
-  // Sending, by a queue. Takes frames from the front and returns how many; the pieces are free then,
-  // but for bodies in memory that was added. Calls of
-  // the system and copies of packets (without the frames' headers) are counted in `stats`.
+  // Sending, by a queue. Takes frames from the front and returns how many; the pieces are free
+  // then, but for bodies in memory that was added. Calls of the system and copies of packets
+  // (without the frames' headers) are counted in `stats`.
   virtual size_t Send(size_t queue, const Pieces* frames, size_t count, PacketIo::Stats* stats) = 0;
 
   // Neighbours, one thread at a time for both; each may send by `queue`, which is the caller's.
@@ -84,8 +84,8 @@ class FrameDevice {
   virtual void OnOther(const Frame&, size_t /*queue*/) {}
 
   // By who keeps all sending to itself: memory from which bodies may be sent without a copy, after
-  // Send has returned; null: they are copied. And its end; false: some of it is still to be sent, so
-  // it has to be called again.
+  // Send has returned; null: they are copied. And its end; false: some of it is still to be sent,
+  // so it has to be called again.
   virtual void* AddMemory(const void*, size_t) { return nullptr; }
   virtual bool RemoveMemory(void*) { return true; }
 

@@ -1,7 +1,8 @@
 // One interface of the process, of which every connection has some UDP ports.
 //
 //   queue 0 --frames--> whoever looks --by UDP port--> inboxes 0 of A and B
-//   queue 1 --frames--> whoever looks --by UDP port--> inboxes 1 of A and B   A reads its two, B too
+//   queue 1 --frames--> whoever looks --by UDP port--> inboxes 1 of A and B   A reads its two, B
+//   too
 //
 // Whoever wants packets looks: reads a burst from a queue and puts each frame into the inbox of the
 // PortIo that owns its UDP port, without copying it. One looks at a queue at a time, by a flag that

@@ -124,9 +124,9 @@ class PortIo final : public PacketIo {
   Stats stats_;
   struct {
     uint64_t send_calls = 0, receive_calls = 0, kernel_copied_bytes = 0;
-  } counted_;  // of the sockets
-  int until_kernel_ = 0;   // looks
-  int kernel_looks_ = 0;   // in a row
+  } counted_;             // of the sockets
+  int until_kernel_ = 0;  // looks
+  int kernel_looks_ = 0;  // in a row
   std::array<Route, kRoutes> routes_;
   size_t prepared_ = 0;
   std::array<FrameDevice::Pieces, kBatch> pieces_;

@@ -1,7 +1,7 @@
 """What the program ethtool does, as far as tests need it; within a network namespace:
 
-    python _ethtool.py link0 channels 2    so many queues each way
-    python _ethtool.py link0 statistics    the driver's counters, as JSON
+python _ethtool.py link0 channels 2    so many queues each way
+python _ethtool.py link0 statistics    the driver's counters, as JSON
 """
 
 from __future__ import annotations

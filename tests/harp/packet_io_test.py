@@ -267,7 +267,7 @@ def test_every_case_of_harp_check_passes_from_a_memif_to_another(variables):
 @pytest.mark.parametrize("zero_copy", ["0", "1"])
 def test_every_case_of_harp_check_passes_with_several_queues_of_dpdk(links, zero_copy, engines):
     veth = "ip link add veth0 type veth peer name veth1 && ip link set veth0 up"
-    script = f"{veth} && ip link set veth1 up && exec \"$@\""
+    script = f'{veth} && ip link set veth1 up && exec "$@"'
     ports = " ".join(f"--vdev=net_af_packet{i},iface=veth{i},qpairs=3" for i in (0, 1))
     variables = {
         "HARP_IO": "dpdk",
