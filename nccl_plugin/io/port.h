@@ -1,15 +1,14 @@
 // One interface of the process, of which every connection has some UDP ports.
 //
 //   queue 0 --frames--> whoever looks --by UDP port--> inboxes 0 of A and B
-//   queue 1 --frames--> whoever looks --by UDP port--> inboxes 1 of A and B   A reads its two, B
-//   too
+//   queue 1 --frames--> whoever looks --by UDP port--> inboxes 1 of A and B
 //
-// Whoever wants packets looks: reads a burst from a queue and puts each frame into the inbox of the
-// PortIo that owns its UDP port, without copying it. One looks at a queue at a time, by a flag that
-// nobody waits for: who does not get it goes on to the next, or has its inboxes. The same holds for
-// queues to send by, of which each PortIo keeps to one, so that its packets stay in order. A frame
-// belongs to the inbox until its reader is done with it; the next one who looks at the queue gives
-// it back:
+// A reads its inboxes, and so does B. Whoever wants packets looks: reads a burst from a queue and
+// puts each frame into the inbox of the PortIo that owns its UDP port, without copying it. One
+// looks at a queue at a time, by a flag that nobody waits for: who does not get it goes on to the
+// next, or has its inboxes. The same holds for queues to send by, of which each PortIo keeps to
+// one, so that its packets stay in order. A frame belongs to the inbox until its reader is done
+// with it; the next one who looks at the queue gives it back:
 //
 //   inbox, a ring:   given back ..reclaimed_.. done with ..released_.. unread ..written_.. free
 //
