@@ -1,6 +1,7 @@
 """The state of the TopK hook: what was chosen, and what is held back."""
 
 import contextlib
+import functools
 import os
 import socket
 from collections.abc import Mapping
@@ -92,7 +93,7 @@ class TopKState:
         mine.steps += 1
         if group.size() == 1 or not self._compresses(buffer, step):
             exchange.flush(buffer, mine)
-            return _dense(buffer, group)
+            return self._dense(buffer, group)
         _loader.load_torch_ops()  # says here what is missing, and not in the thread
         ratio = warmup.warmed_up(self.ratio, step - self.start_step, self.warmup_steps)
         selection = Selection(ratio, self.fp16, self._machines(group))
@@ -101,6 +102,20 @@ class TopKState:
             return self._last
         self._worker = worker_of(group)
         self._last = self._worker.submit(_Job(buffer, mine, selection, group))
+        return self._last
+
+    def _dense(
+        self, buffer: torch.Tensor, group: dist.ProcessGroup
+    ) -> torch.futures.Future[torch.Tensor]:
+        buffer.div_(group.size())
+        work = dist.all_reduce(buffer, group=group, async_op=True)
+        if not _in_thread(buffer):
+            result: torch.futures.Future[torch.Tensor] = work.get_future().then(_first)
+            return result
+        # Nothing of Python's for Gloo's own thread to let go of: a program that ends meanwhile
+        # destroys the group, which waits for that thread and keeps Python's lock.
+        self._worker = worker_of(group)
+        self._last = self._worker.submit(functools.partial(_wait, work, buffer))
         return self._last
 
     def _enter(self, place: tuple[int, int]) -> None:
@@ -205,11 +220,13 @@ def _in_thread(buffer: torch.Tensor) -> bool:
     return buffer.device.type == "cpu"
 
 
-def _dense(buffer: torch.Tensor, group: dist.ProcessGroup) -> torch.futures.Future[torch.Tensor]:
-    buffer.div_(group.size())
-    work = dist.all_reduce(buffer, group=group, async_op=True)
-    result: torch.futures.Future[torch.Tensor] = work.get_future().then(lambda f: f.value()[0])
-    return result
+def _first(done: torch.futures.Future[list[torch.Tensor]]) -> torch.Tensor:
+    return done.value()[0]
+
+
+def _wait(work: dist.Work, buffer: torch.Tensor) -> torch.Tensor:
+    work.wait()
+    return buffer
 
 
 def _here() -> Place:
