@@ -3,7 +3,6 @@
 #include <immintrin.h>
 #include <pthread.h>
 #include <sched.h>
-#include <unistd.h>
 
 #include <algorithm>
 
